@@ -70,6 +70,11 @@ class Pods:
         self._pods: dict[str, CommandPod] = {}
         self._homes: dict[str, _Home] = {}
 
+    @property
+    def names(self) -> list[str]:
+        """Return the names of all pods."""
+        return [pod.pod for pod in self._settings.pods]
+
     def pod(self, name: str) -> CommandPod:
         """Return the named pod; it connects at first use."""
         with self._lock:

@@ -2,8 +2,7 @@
 
 ``python -m bench.relevance`` needs the folder with online_retail/ (TIEOUT_TEST_DATA). The judgements are our own
 (`relevance_judgements.tsv`): which stock codes answer a query (3), which come near (1); no text of the data is in them.
-Other sets: ``--products FILE`` (a JSON object a line: id, title, brand, body, attributes) with ``--judgements FILE``
-(columns query, grade, items, tab-separated, items separated by spaces).
+Other sets: ``--products FILE`` with ``--judgements FILE``; docs/search.md describes both files.
 
 nDCG@10: the gain of grade g is 2**g - 1, the discount of rank r is 1 / log2(r + 1), over the best possible order.
 Belongs here: the measure. Does not belong here: how a query is made (`derived/search/`).
@@ -25,9 +24,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import log2
 from pathlib import Path
 
-import msgspec
-
 from bench.figures import Figure, report
+from bench.judged_sets import Judgements, Product, read_judgements, read_products
+from contracts.errors import InputError
+from contracts.text import counted, visible
 from derived.keyed.rows import Content
 from derived.search.asking import Question, answer
 from derived.search.documents import MERCHANTS, PRODUCTS, ListedMerchant, ListedProduct, ListedVariant
@@ -42,19 +42,6 @@ SEED = 20
 TYPO_FROM_LETTERS = 4
 """Words of fewer letters get no typing error: the rest of them names too many other words."""
 
-Judgements = Mapping[str, Mapping[str, int]]
-"""Query -> item -> grade."""
-
-
-class Product(msgspec.Struct, frozen=True, kw_only=True):
-    """A product of a judged set."""
-
-    id: str
-    title: str
-    brand: str = ""
-    body: str = ""
-    attributes: dict[str, str] = msgspec.field(default_factory=dict)
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print; return 1 when a goal is missed."""
@@ -64,8 +51,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--worst", type=int, default=0, help="also name so many queries that rank worst")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     options = parser.parse_args(arguments)
-    products = _products_of(options.products) if options.products else retail_products(_data())
-    judgements = read_judgements(options.judgements)
+    if options.products and options.judgements == JUDGEMENTS:
+        parser.error("--products needs --judgements: ours are of other products.")
+    try:
+        products = read_products(options.products) if options.products else retail_products(_data())
+        judgements = read_judgements(options.judgements)
+    except InputError as error:
+        parser.error(str(error))
+    _tell_unknown(products, judgements)
     with tempfile.TemporaryDirectory(prefix="tieout-relevance-") as folder:
         began = time.process_time()
         seen = indexed(products, Path(folder))
@@ -75,6 +68,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for query in sorted(clean, key=lambda one: clean[one] + typo[one])[: options.worst]:
         print(f"{clean[query]:.2f} {typo[query]:.2f} {query}", file=sys.stderr)
     return report("relevance", _figures(len(products), indexing_seconds, clean, typo), is_json=options.json)
+
+
+def _tell_unknown(products: Sequence[Product], judgements: Judgements) -> None:
+    """Say how many judged items are no products of the set: they count as never found, and so lower the figures."""
+    known = {product.id for product in products}
+    unknown = {item for grades in judgements.values() for item in grades if item not in known}
+    if unknown:
+        print(
+            f"{counted(len(unknown), 'judged item')} are no products of the set, e.g. {visible(min(unknown))}.",
+            file=sys.stderr,
+        )
 
 
 def _figures(
@@ -102,15 +106,6 @@ def retail_products(data: Path) -> list[Product]:
                 if (name := row["Description"].strip()) and float(row["UnitPrice"]) > 0:
                     names[row["StockCode"].upper()][name] += 1
     return [Product(id=code, title=found.most_common(1)[0][0]) for code, found in sorted(names.items())]
-
-
-def read_judgements(path: Path) -> Judgements:
-    """Return the judgements of a file."""
-    grades: defaultdict[str, dict[str, int]] = defaultdict(dict)
-    with path.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file, delimiter="\t"):
-            grades[row["query"]] |= dict.fromkeys(row["items"].split(), int(row["grade"]))
-    return grades
 
 
 def indexed(products: Iterable[Product], folder: Path) -> Seen:
@@ -167,10 +162,6 @@ def _gain(grades: Sequence[int]) -> float:
 
 def _data() -> Path:
     return Path(os.environ.get("TIEOUT_TEST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
-
-
-def _products_of(path: Path) -> list[Product]:
-    return [msgspec.json.decode(line, type=Product) for line in path.read_bytes().splitlines() if line.strip()]
 
 
 def _merchant() -> ListedMerchant:

@@ -219,6 +219,11 @@ CURRENCY = Text(name="a currency", longest=3, shortest=3)
 AGGREGATE_TYPE = Text(name="a type of aggregate", longest=100)
 IDEMPOTENCY_KEY = Text(name="an idempotency key", longest=255)
 TITLE = Text(name="a name or title", longest=500, shortest=0, characters=Characters.WRITTEN)
+BRAND = Text(name="a brand", longest=100, shortest=0)
+DESCRIPTION = Text(name="a description", longest=10_000, shortest=0, characters=Characters.WRITTEN)
+ATTRIBUTE_NAME = Text(name="the name of an attribute", longest=100)
+ATTRIBUTE_VALUE = Text(name="the value of an attribute", longest=500)
+SYNONYM = Text(name="a synonym", longest=100)
 NOTE = Text(name="a reason", longest=2_000, shortest=0, characters=Characters.WRITTEN)
 STORED_NAME = Text(name="the name of what is there", longest=2_704, characters=Characters.STORABLE)
 DIGEST = Text(name="a digest", longest=64)
@@ -249,6 +254,8 @@ TAX_RATES = Count(name="tax rates", most=1_000)
 TAXES_MAX = 10
 """Taxes of one tax category in one jurisdiction."""
 VARIANTS = Count(name="variants", most=2_000)
+ATTRIBUTES = Count(name="attributes", most=64)
+SYNONYMS = Count(name="synonyms", most=1_000)
 
 MOMENT = Moment()
 
@@ -272,6 +279,11 @@ PaymentToken = Annotated[str, PAYMENT_TOKEN]
 Currency = Annotated[str, CURRENCY, CURRENCY.schema]
 AggregateType = Annotated[str, AGGREGATE_TYPE]
 Title = Annotated[str, TITLE, TITLE.schema]
+Brand = Annotated[str, BRAND, BRAND.schema]
+Description = Annotated[str, DESCRIPTION, DESCRIPTION.schema]
+AttributeName = Annotated[str, ATTRIBUTE_NAME, ATTRIBUTE_NAME.schema]
+AttributeValue = Annotated[str, ATTRIBUTE_VALUE, ATTRIBUTE_VALUE.schema]
+SynonymText = Annotated[str, SYNONYM, SYNONYM.schema]
 Note = Annotated[str, NOTE, NOTE.schema]
 StoredName = Annotated[str, STORED_NAME]
 Digest = Annotated[str, DIGEST]

@@ -313,7 +313,7 @@ FACTS = (
     ),
     Fact(
         name="merchant configuration",
-        description="Currency, tax rates, shipping fee, whether it may sell.",
+        description="Currency, tax rates, shipping fee, whether it may sell, and what its shoppers mean by words.",
         aggregates=("merchant",),
         copies=("lake", "warehouse", "search"),
     ),
@@ -337,7 +337,7 @@ FACTS = (
     ),
     Fact(
         name="catalog",
-        description="Products, variants and their prices.",
+        description="Products with what is said of them (brand, description, attributes), variants and their prices.",
         aggregates=("product",),
         copies=("lake", "warehouse", "search"),
     ),

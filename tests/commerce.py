@@ -19,10 +19,10 @@ from contracts.events.adjustment import AdjustmentKind, AdjustmentState
 from contracts.events.common import AggregateState
 from contracts.events.entitlement import CustomerEntitlementState, Grant, MerchantEntitlementState
 from contracts.events.fulfillment import FulfillmentLine, FulfillmentState
-from contracts.events.merchant import MerchantState, TaxRate
+from contracts.events.merchant import MerchantState, Synonym, TaxRate
 from contracts.events.order import DEPOSIT_TAX_CATEGORY, LineKind, OrderDiscount, OrderLine, OrderState, OrderStatus
 from contracts.events.payment import PaymentCapture, PaymentState, PaymentStatus
-from contracts.events.product import ProductKind, ProductState, Variant
+from contracts.events.product import Attribute, ProductKind, ProductState, Variant
 from contracts.events.refund import RefundLine, RefundState, RefundStatus
 from contracts.events.stock import (
     ReservationLine,
@@ -450,6 +450,7 @@ class Commerce:
             free_shipping_from_minor=None,
             tax_rates=rates,
             registered_at=self.now,
+            synonyms=[Synonym(words="thing", means="object")],
         )
         product = ProductState(
             merchant_id=merchant,
@@ -460,6 +461,8 @@ class Commerce:
             tax_category="standard",
             is_active=True,
             variants=[Variant(variant_id=self.new_id(), sku="A", title="A", is_active=True, unit_price_micro=850_000)],
+            brand="Maker",
+            attributes=[Attribute(name="color", value="red")],
         )
         grant = Grant(
             grant_id=self.new_id(), grantor="plan:pro", level=2, granted_at=self.now, expires_at=None, revoked_at=None

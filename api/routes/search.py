@@ -24,6 +24,7 @@ from api.positions import position_of
 from api.roles import SELLERS
 from contracts.clock import utc_now
 from contracts.errors import InputError, PropagationError
+from contracts.events.envelope import FIRST_DIRECTORY_EPOCH
 from contracts.limits import AMOUNT_MICRO_MAX
 from derived.search.asking import (
     BRAND_FACET,
@@ -161,7 +162,7 @@ def search_products(call: Call) -> Answer:
         offset=offset,
         limit=query.limit,
     )
-    found = answer(seen, question)
+    found = answer(seen, question, _others(call))
     following = offset + len(found.hits)
     has_more = following < min(found.total, DEPTH_MAX - query.limit + 1)
     page = SearchPage(
@@ -182,7 +183,7 @@ def suggest(call: Call) -> Answer:
     """Return words that complete what was typed, and that stand in a product beside the words before."""
     query: SuggestionQuery = call.query
     seen = _seen(call)
-    found = suggestions(seen, call.merchant_id, query.q, limit=query.limit)
+    found = suggestions(seen, call.merchant_id, query.q, limit=query.limit, others=_others(call))
     return Answer(value=Suggestions(suggestions=found), headers=_headers(seen))
 
 
@@ -201,6 +202,14 @@ def _seen(call: Call) -> Seen:
         time.sleep(LOOK_SECONDS)
         seen = search.seen(pod.pod, cut_min=seen.applied_cut + 1)
     return seen
+
+
+def _others(call: Call) -> list[Seen]:
+    """Return the commits of the other pods, if the merchant has moved: what it left there is found, too."""
+    placement = call.services.pods.placement(call.merchant_id)
+    if placement.epoch == FIRST_DIRECTORY_EPOCH:
+        return []
+    return call.services.search.others(placement.pod, call.services.pods.names)
 
 
 def _headers(seen: Seen) -> dict[str, str]:

@@ -29,16 +29,18 @@ def search(
     as_json: AsJson = False,
 ) -> None:
     """Search as a shopper of a merchant does; each product with its score, and what the index says of it."""
+    from contracts.events.envelope import FIRST_DIRECTORY_EPOCH
     from derived.search.asking import Question, Search
     from derived.search.folders import base_folder
     from oltp.directory import pod_of
 
     with open_servers() as (values, _):
-        pod = pod_of(values.control_dsn, merchant).pod
+        home = pod_of(values.control_dsn, merchant)
         asked = Question(merchant_id=merchant, text=text, limit=limit)
-        found = Search(base_folder(values)).ask(pod, asked)
+        among = [one.pod for one in values.pods] if home.epoch > FIRST_DIRECTORY_EPOCH else []
+        found = Search(base_folder(values)).ask(home.pod, asked, moved_among=among)
     rows = [
-        (hit.product.product_id, hit.product.title, None if hit.score is None else round(hit.score, 2), found.pod)
+        (hit.product.product_id, hit.product.title, None if hit.score is None else round(hit.score, 2), hit.product.pod)
         for hit in found.hits
     ]
     title = f"{counted(found.total, 'product')}, as of cut {found.applied_cut} of {found.pod}"

@@ -1,4 +1,4 @@
-"""Events of a merchant: its name, its currency, and its tax rates."""
+"""Events of a merchant: its name, its currency, its tax rates, and the words its shoppers use."""
 
 from __future__ import annotations
 
@@ -6,8 +6,19 @@ from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar
 
+import msgspec
+
 from contracts.events.common import AggregateState, Value
-from contracts.limits import AmountOrNoneMinor, Currency, Jurisdiction, OwedTo, RatePpm, TaxCategory, Title
+from contracts.limits import (
+    AmountOrNoneMinor,
+    Currency,
+    Jurisdiction,
+    OwedTo,
+    RatePpm,
+    SynonymText,
+    TaxCategory,
+    Title,
+)
 
 
 class MerchantEvent(StrEnum):
@@ -39,6 +50,17 @@ class TaxRate(Value, frozen=True, kw_only=True, omit_defaults=True):
     """Where this tax is owed, e.g. ``CA-QST``; empty: in `jurisdiction`, because it is the only tax of its category."""
 
 
+class Synonym(Value, frozen=True, kw_only=True):
+    """Words for which a search also looks for others; the other way round it is a synonym of its own."""
+
+    KEY: ClassVar[tuple[str, ...]] = ("words", "means")
+
+    words: SynonymText
+    """What a shopper types, one word or several."""
+    means: SynonymText
+    """What is looked for as well."""
+
+
 class MerchantState(AggregateState, frozen=True, kw_only=True):
     """A merchant's configuration; prices of all its products are in `currency`."""
 
@@ -62,3 +84,5 @@ class MerchantState(AggregateState, frozen=True, kw_only=True):
     """Ordered by (jurisdiction, tax_category, owed_to); unique in them. Table merchant_tax_rates."""
     registered_at: datetime
     """When the merchant was registered."""
+    synonyms: list[Synonym] = msgspec.field(default_factory=list)
+    """Ordered by (words, means); unique in them. Table merchant_synonyms."""

@@ -5,8 +5,20 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import ClassVar
 
+import msgspec
+
 from contracts.events.common import AggregateState, Value
-from contracts.limits import Sku, TaxCategory, Title, UnitPriceMicro, Uuid
+from contracts.limits import (
+    AttributeName,
+    AttributeValue,
+    Brand,
+    Description,
+    Sku,
+    TaxCategory,
+    Title,
+    UnitPriceMicro,
+    Uuid,
+)
 
 
 class ProductEvent(StrEnum):
@@ -43,6 +55,17 @@ class Variant(Value, frozen=True, kw_only=True):
     """Price of one unit in the merchant's currency; None: not for sale at a catalog price."""
 
 
+class Attribute(Value, frozen=True, kw_only=True):
+    """What a product is like, e.g. color: red; shoppers find, filter and count products by it."""
+
+    KEY: ClassVar[tuple[str, ...]] = ("name",)
+
+    name: AttributeName
+    """Unique within the product, case-sensitive."""
+    value: AttributeValue
+    """What the product has."""
+
+
 class ProductState(AggregateState, frozen=True, kw_only=True):
     """A product of a merchant."""
 
@@ -60,3 +83,9 @@ class ProductState(AggregateState, frozen=True, kw_only=True):
     """Whether it is offered."""
     variants: list[Variant]
     """Ordered by (sku, variant_id)."""
+    brand: Brand = ""
+    """Who makes it; empty: nobody is named."""
+    body: Description = ""
+    """The description, plain text."""
+    attributes: list[Attribute] = msgspec.field(default_factory=list)
+    """Ordered by name. Table product_attributes."""

@@ -1,11 +1,12 @@
 """The questions that pages ask of the index: a search with facets, and suggestions while a shopper types.
 
 Every query is for one merchant. Belongs here: questions and answers as values. Does not belong here: building queries
-(`queries.py`), which commit is read (`readers.py`), HTTP (`api/`).
+(`queries.py`), which commits are read (`readers.py`) and what of them counts (`shares.py`), HTTP (`api/`).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,14 +18,14 @@ import msgspec
 from tantivy import DocAddress, Occur, Order, Query, Searcher
 
 from contracts.errors import InputError
-from contracts.ids import aggregate_key
 from derived.search import queries, schema
-from derived.search.documents import MERCHANTS, ListedMerchant, ListedProduct
+from derived.search.documents import ListedProduct
 from derived.search.highlights import Highlighted, fragment, highlighted
 from derived.search.positions import row_of
-from derived.search.queries import Clause, Filters, Synonyms
+from derived.search.queries import Clause, Filters
 from derived.search.readers import PodReader, Seen
-from derived.search.text import DEFAULT_LANGUAGE, language_of, plain_words
+from derived.search.shares import Share, shares_of, trading, vocabulary_of
+from derived.search.text import plain_words
 from derived.search.vocabulary import correction, parts
 
 PAGE_MAX = 100
@@ -37,6 +38,7 @@ FACETS_MAX = 20
 FACET_VALUES_MAX = 50
 """Values of a facet, those with the most hits."""
 SUGGESTIONS_MAX = 10
+FACET_VALUES_READ = 10_000
 BRAND_FACET = "brand"
 
 
@@ -61,7 +63,6 @@ class Question:
     sort: Sort = Sort.RELEVANCE
     offset: int = 0
     limit: int = 10
-    synonyms: Synonyms = field(default_factory=dict)
     cut_min: int = 0
     """The answer should know this cut of the pod; whether it does, its `applied_cut` says."""
 
@@ -114,28 +115,39 @@ class Search:
         reader = self._readers.setdefault(pod, self._make_reader(self._base, pod))
         return reader.seen(cut_min=cut_min)
 
-    def ask(self, pod: str, question: Question) -> Answer:
-        """Return what the index of the merchant's pod has. Raises InputError, or PropagationError without an index."""
-        return answer(self.seen(pod, cut_min=question.cut_min), question)
+    def others(self, pod: str, pods: Sequence[str]) -> list[Seen]:
+        """Return a commit of every other pod: of a merchant that has moved, each may have products."""
+        return [self.seen(other) for other in pods if other != pod]
+
+    def ask(self, pod: str, question: Question, *, moved_among: Sequence[str] = ()) -> Answer:
+        """Return what the indexes have of a merchant's products; `pod` is where it lives.
+
+        `moved_among`: if it has moved, all pods. Raises InputError, or PropagationError if an index is not there.
+        """
+        home = self.seen(pod, cut_min=question.cut_min)
+        return answer(home, question, self.others(pod, moved_among))
 
 
-def answer(seen: Seen, question: Question) -> Answer:
-    """Return what one commit of an index has."""
-    language = _language(seen.searcher, question.merchant_id)
-    clauses = queries.parsed(question.text, language, question.synonyms) if language is not None else []
-    if language is None or (not clauses and question.text.strip()):  # signs only: nothing has them
+def answer(seen: Seen, question: Question, others: Sequence[Seen] = ()) -> Answer:
+    """Return what one commit of an index has; with `others`, of a merchant that has moved, what all have together."""
+    shares = shares_of(question.merchant_id, seen, others)
+    merchant = trading(question.merchant_id, shares, others)
+    clauses = [] if merchant is None else queries.parsed(question.text, merchant.language, merchant.synonyms)
+    if merchant is None or (not clauses and question.text.strip()):  # signs only: nothing has them
         return _nothing(seen)
-    clauses, corrections = _resolved(seen, question.merchant_id, clauses, language)
-    query, is_relaxed = _query(seen.searcher, question, clauses, language)
-    found = seen.searcher.search(query, limit=question.limit, offset=question.offset, **_order(question.sort))
+    language = merchant.language
+    clauses, corrections = _resolved(shares, question.merchant_id, clauses, language)
+    asked, total, is_relaxed = _asked(shares, question, clauses, language)
     words = frozenset(queries.words_of(clauses))
     is_scored = question.sort is Sort.RELEVANCE
     return Answer(
         hits=[
-            _hit(seen.searcher, address, score if is_scored else None, words, language) for score, address in found.hits
+            hit
+            for share, score, address in _page(asked, question)
+            if (hit := _hit(share.seen.searcher, address, score if is_scored else None, words, language)) is not None
         ],
-        total=_count(seen.searcher, query),
-        facets=_facets(seen.searcher, query, question.facets),
+        total=total,
+        facets=_facets(asked, question.facets),
         corrections=corrections,
         is_relaxed=is_relaxed,
         pod=seen.pod,
@@ -144,57 +156,44 @@ def answer(seen: Seen, question: Question) -> Answer:
     )
 
 
-def suggestions(seen: Seen, merchant_id: str, typed: str, *, limit: int = SUGGESTIONS_MAX) -> list[str]:
+def suggestions(
+    seen: Seen, merchant_id: str, typed: str, *, limit: int = SUGGESTIONS_MAX, others: Sequence[Seen] = ()
+) -> list[str]:
     """Return completions of the last word that stand in a product beside the words before it."""
-    if _language(seen.searcher, merchant_id) is None or len(typed) > queries.QUERY_LONGEST:
+    shares = shares_of(merchant_id, seen, others)
+    merchant = trading(merchant_id, shares, others)
+    if merchant is None or len(typed) > queries.QUERY_LONGEST:
         return []
     words = plain_words(typed)[: queries.WORDS_MAX]
     if not words or not typed[-1].isalnum():
         return []
     *before, last = words
-    language = _language(seen.searcher, merchant_id) or DEFAULT_LANGUAGE
-    beside = [(Occur.Must, queries.any_field(word, language)) for word in before]
-    chosen = Query.boolean_query([(Occur.Must, queries.of_merchant(merchant_id)), *beside])
-    found = seen.searcher.terms_with_prefix(schema.WORDS, last, filter_query=chosen, limit=min(limit, SUGGESTIONS_MAX))
-    return [" ".join([*before, word]) for word, _ in sorted(found, key=lambda one: (-one[1], one[0]))]
-
-
-def merchant_in(searcher: Searcher, merchant_id: str) -> ListedMerchant | None:
-    """Return what an index knows of a merchant."""
-    row = row_at(searcher, aggregate_key(merchant_id, MERCHANTS.aggregate_type, merchant_id))
-    return None if row is None else msgspec.json.decode(row, type=ListedMerchant)
-
-
-def row_at(searcher: Searcher, key: str) -> bytes | None:
-    """Return the stored row of an aggregate key."""
-    query = Query.term_query(schema.schema(), schema.KEY, key, index_option="basic")
-    hits = searcher.search(query, limit=1, count=False).hits
-    return row_of(searcher.doc(hits[0][1])) if hits else None
-
-
-def _language(searcher: Searcher, merchant_id: str) -> str | None:
-    """Return the language of a merchant; None if it does not trade, or the index does not know it."""
-    merchant = merchant_in(searcher, merchant_id)
-    return language_of(merchant.jurisdiction) if merchant is not None and merchant.is_active else None
+    beside = [(Occur.Must, queries.any_field(word, merchant.language)) for word in before]
+    found = Counter[str]()
+    for share in shares:
+        chosen = Query.boolean_query([(Occur.Must, share.mine), *beside])
+        words_there = share.seen.searcher.terms_with_prefix(
+            schema.WORDS, last, filter_query=chosen, limit=min(limit, SUGGESTIONS_MAX)
+        )
+        found.update(dict(words_there))
+    ordered = sorted(found.items(), key=lambda one: (-one[1], one[0]))
+    return [" ".join([*before, word]) for word, _ in ordered[: min(limit, SUGGESTIONS_MAX)]]
 
 
 def _resolved(
-    seen: Seen, merchant_id: str, clauses: Sequence[Clause], language: str
+    shares: Sequence[Share], merchant_id: str, clauses: Sequence[Clause], language: str
 ) -> tuple[list[Clause], dict[str, str]]:
     """Return the clauses with words that the merchant's products have, and word typed -> words looked for instead."""
-    merchant = queries.of_merchant(merchant_id)
     corrections = dict[str, str]()
 
     def is_known(word: str) -> bool:
-        return _has_any(
-            seen.searcher,
-            Query.boolean_query([(Occur.Must, merchant), (Occur.Must, queries.any_field(word, language))]),
-        )
+        anywhere = queries.any_field(word, language)
+        return any(_has_any(share.seen.searcher, queries.both(share.mine, anywhere)) for share in shares)
 
     def resolve(word: str) -> tuple[str, ...]:
         if is_known(word):
             return (word,)
-        words = seen.vocabularies.of(seen.searcher, merchant_id, merchant)
+        words = vocabulary_of(merchant_id, shares)
         meant = parts(word, words) or ((found,) if (found := correction(word, words)) is not None else None)
         if meant is not None:
             corrections[word] = " ".join(meant)
@@ -203,14 +202,25 @@ def _resolved(
     return queries.joined(queries.resolved(clauses, resolve), is_known), corrections
 
 
-def _query(searcher: Searcher, question: Question, clauses: Sequence[Clause], language: str) -> tuple[Query, bool]:
+Asked = Sequence[tuple[Share, Query]]
+"""What is asked of each share."""
+
+
+def _asked(
+    shares: Sequence[Share], question: Question, clauses: Sequence[Clause], language: str
+) -> tuple[Asked, int, bool]:
+    """Return what is asked, the number of hits, and whether some words may be missing in them."""
+
+    def of(wanted: Query | None) -> tuple[Asked, int]:
+        asked = [(share, queries.filtered(wanted, share.mine, question.filters)) for share in shares]
+        return asked, sum(_count(share.seen.searcher, query) for share, query in asked)
+
     if not clauses:
-        return queries.filtered(None, question.merchant_id, question.filters), False
-    exact = queries.filtered(queries.all_of(clauses, language), question.merchant_id, question.filters)
-    if len(clauses) == 1 or _count(searcher, exact) >= FEW:
-        return exact, False
-    relaxed = queries.filtered(queries.most_of(clauses, language), question.merchant_id, question.filters)
-    return relaxed, True
+        return *of(None), False
+    exact, total = of(queries.all_of(clauses, language))
+    if len(clauses) == 1 or total >= FEW:
+        return exact, total, False
+    return *of(queries.most_of(clauses, language)), True
 
 
 def _has_any(searcher: Searcher, query: Query) -> bool:
@@ -222,6 +232,25 @@ def _count(searcher: Searcher, query: Query) -> int:
     return int(found.count)
 
 
+def _page(asked: Asked, question: Question) -> list[tuple[Share, float, DocAddress]]:
+    """Return the hits of a page with what orders them; of several shares the best of all."""
+    ordered = _order(question.sort)
+    if len(asked) == 1:
+        ((share, query),) = asked
+        found = share.seen.searcher.search(query, limit=question.limit, offset=question.offset, **ordered)
+        return [(share, score, address) for score, address in found.hits]
+    end = question.offset + question.limit
+    every = [
+        (share, value, address)
+        for share, query in asked
+        for value, address in share.seen.searcher.search(query, limit=end, **ordered).hits
+    ]
+    sign = 1 if question.sort is Sort.PRICE_ASCENDING else -1
+    # Within a share the engine's order stays; what has no price comes last, as there.
+    every.sort(key=lambda hit: (hit[1] is None, 0 if hit[1] is None else sign * hit[1]))
+    return every[question.offset : end]
+
+
 def _order(sort: Sort) -> dict[str, Any]:
     if sort is Sort.RELEVANCE:
         return {}
@@ -231,17 +260,35 @@ def _order(sort: Sort) -> dict[str, Any]:
     }
 
 
-def _facets(searcher: Searcher, query: Query, names: Sequence[str]) -> dict[str, list[tuple[str, int]]]:
+def _facets(asked: Asked, names: Sequence[str]) -> dict[str, list[tuple[str, int]]]:
     if not names:
         return {}
     paths = {name: schema.BRAND if name == BRAND_FACET else queries.attribute_path(name) for name in names}
-    asked = {name: {"terms": {"field": path, "size": FACET_VALUES_MAX}} for name, path in paths.items()}
-    counted = searcher.aggregate(query, asked)
-    return {name: [(one["key"], one["doc_count"]) for one in counted[name]["buckets"]] for name in names}
+    # Of several shares each counts all its values: one that is rare in each may be frequent in all.
+    size = FACET_VALUES_MAX if len(asked) == 1 else FACET_VALUES_READ
+    wanted = {name: {"terms": {"field": path, "size": size}} for name, path in paths.items()}
+    counts = {name: Counter[str]() for name in names}
+    for share, query in asked:
+        counted = share.seen.searcher.aggregate(query, wanted)
+        for name in names:
+            counts[name].update({one["key"]: one["doc_count"] for one in counted[name]["buckets"]})
+    return {
+        name: [(value.removeprefix(_mark(name)), hits) for value, hits in counts[name].most_common(FACET_VALUES_MAX)]
+        for name in names
+    }
 
 
-def _hit(searcher: Searcher, address: DocAddress, score: float | None, words: frozenset[str], language: str) -> Hit:
-    product = msgspec.json.decode(row_of(searcher.doc(address)), type=ListedProduct)
+def _mark(facet: str) -> str:
+    return "" if facet == BRAND_FACET else schema.VALUE_MARK
+
+
+def _hit(
+    searcher: Searcher, address: DocAddress, score: float | None, words: frozenset[str], language: str
+) -> Hit | None:
+    try:
+        product = msgspec.json.decode(row_of(searcher.doc(address)), type=ListedProduct)
+    except msgspec.DecodeError:  # the comparison finds it; until then one damaged document costs one hit, not the page
+        return None
     return Hit(
         product=product,
         score=score,

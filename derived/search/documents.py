@@ -66,8 +66,15 @@ class ListedProduct(RootRow, frozen=True, kw_only=True):
         return [variant for variant in self.variants if self.is_active and variant.is_active]
 
 
+class ListedSynonym(Value, frozen=True, kw_only=True):
+    """Words for which others are looked for as well."""
+
+    words: str
+    means: str
+
+
 class ListedMerchant(RootRow, frozen=True, kw_only=True):
-    """What a search must know of a merchant: whether it trades, and its language by where it sells from."""
+    """What a search must know of a merchant: whether it trades, its language by where it sells from, and synonyms."""
 
     merchant_id: str
     aggregate_id: str
@@ -79,6 +86,8 @@ class ListedMerchant(RootRow, frozen=True, kw_only=True):
     currency: str
     is_active: bool
     jurisdiction: str
+    synonyms: Sequence[ListedSynonym] = ()
+    """Ordered by (words, means)."""
     directory_epoch: int = FIRST_DIRECTORY_EPOCH
 
 
@@ -106,6 +115,7 @@ def _add_product(made: Document, row: ListedProduct) -> None:
     # Only products name their merchant in a field: nothing else can be a hit of a search.
     made.add_text(schema.MERCHANT, row.merchant_id)
     made.add_boolean(schema.IS_OFFERED, bool(row.offered))
+    made.add_integer(schema.DIRECTORY_EPOCH, row.directory_epoch)
     details = [part for variant in row.variants for part in (variant.sku, variant.title) if part != row.title]
     details += row.attributes.values()
     texts = {schema.TITLE: row.title, schema.BODY: row.body, schema.DETAILS: "\n".join(dict.fromkeys(details))}
@@ -117,7 +127,7 @@ def _add_product(made: Document, row: ListedProduct) -> None:
         made.add_text(schema.BRAND, row.brand)
         made.add_text(schema.BRAND_WORDS, row.brand)
     if row.attributes:
-        made.add_json(schema.ATTRIBUTES, dict(row.attributes))
+        made.add_json(schema.ATTRIBUTES, {name: schema.VALUE_MARK + value for name, value in row.attributes.items()})
     prices = [variant.unit_price_micro for variant in row.offered if variant.unit_price_micro is not None]
     for price in prices:
         made.add_integer(schema.PRICES, price)
@@ -137,6 +147,9 @@ def _product(state: ProductState, pod: str, epoch: str) -> ListedProduct:
         tax_category=state.tax_category,
         is_active=state.is_active,
         variants=[msgspec.convert(msgspec.structs.asdict(variant), ListedVariant) for variant in state.variants],
+        brand=state.brand,
+        body=state.body,
+        attributes={attribute.name: attribute.value for attribute in state.attributes},
     )
 
 
@@ -151,6 +164,7 @@ def _merchant(state: MerchantState, pod: str, epoch: str) -> ListedMerchant:
         currency=state.currency,
         is_active=state.is_active,
         jurisdiction=state.jurisdiction,
+        synonyms=[ListedSynonym(words=synonym.words, means=synonym.means) for synonym in state.synonyms],
     )
 
 

@@ -13,8 +13,9 @@ import os
 import shutil
 from pathlib import Path
 
+from contracts.errors import PropagationError
 from contracts.settings import Settings
-from derived.search.schema import SCHEMA
+from derived.search.schema import READABLE, SCHEMA
 
 CURRENT = "current"
 FIRST = "g000001"
@@ -35,9 +36,38 @@ class PodFolder:
             return None
         return self.path / name if name else None
 
+    def older(self) -> PodFolder | None:
+        """Return the folder of a readable version of the schema that has an index, if this version has none."""
+        if self.current() is not None:
+            return None
+        found = (PodFolder(path, self.pod) for path in self._readable())
+        return next((folder for folder in found if folder.current() is not None), None)
+
+    def read_from(self) -> Path | None:
+        """Return the generation that questions are asked of: the current one, until there is one an older version's."""
+        older = self.older()
+        return self.current() if older is None else older.current()
+
+    def remove_versions(self) -> None:
+        """Remove the pod's indexes of older versions of the schema, once this version has one."""
+        if self.current() is not None:
+            for path in self._readable():
+                PodFolder(path, self.pod).wipe()
+
+    def _readable(self) -> list[Path]:
+        return [self.path.parent.with_name(version) for version in READABLE]
+
     def current_or_first(self) -> Path:
-        """Return the folder of the current generation, and begin the first one if there is no index."""
+        """Return the folder of the current generation, and begin the first one if there is no index.
+
+        Raises PropagationError while only an older version has one: a first document here would hide all of those.
+        """
         found = self.current()
+        if found is None and self.older() is not None:
+            raise PropagationError(
+                f"The search index of {self.pod} is of an older version; its consumer builds the new one as it starts, "
+                f"and so does `tieout reindex --pod {self.pod}`."
+            )
         if found is None:
             found = self.path / FIRST if not self.generations() else self.next()
             self.switch(found)

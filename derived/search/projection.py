@@ -16,3 +16,10 @@ def build(settings: Settings) -> KeyedProjection:
     """Return the projection of these settings; opens an index at first use."""
     store = SearchStore(base_folder(settings))
     return KeyedProjection(name=NAME, roots=ROOTS, store=store, open_lake=lake_opener(settings))
+
+
+def prepare(settings: Settings, pod: str) -> None:
+    """Build the pod's index anew if it is of an older version of the schema; for its consumer, before it begins."""
+    from derived.search.reindexing import upgrade
+
+    upgrade(settings, pod)

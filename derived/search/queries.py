@@ -9,7 +9,7 @@ Belongs here: building queries. Does not belong here: asking them (`asking.py`),
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tantivy import FieldType, Occur, Query
@@ -31,8 +31,8 @@ COMPLETE_SCORE = 1_000.0
 
 _PARTS = re.compile(r'"([^"]*)"|([^"]+)')
 
-Synonyms = Mapping[str, Sequence[str]]
-"""Word or words -> what else means the same to a merchant's shoppers."""
+Synonyms = Mapping[tuple[str, ...], Sequence[tuple[str, ...]]]
+"""Plain words -> the plain words that a merchant's shoppers mean by them as well."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,16 +63,25 @@ def parsed(text: str, language: str, synonyms: Synonyms) -> list[Clause]:
     if len(text) > QUERY_LONGEST:
         raise InputError(f"A search has at most {QUERY_LONGEST:,} characters; this one has {len(text):,}.")
     clauses = list[Clause]()
-    known = {tuple(plain_words(said)): tuple(map(tuple, map(plain_words, also))) for said, also in synonyms.items()}
     for quoted, free in _PARTS.findall(text.replace("“", '"').replace("”", '"').replace("„", '"')):
         if words := tuple(plain_words(quoted)):
             clauses.append(Clause(words=words, is_phrase=len(words) > 1))
-        clauses += _with_synonyms(free, known)
+        clauses += _with_synonyms(free, synonyms)
     needed = [one for one in clauses if one.is_phrase or not all(is_stop_word(word, language) for word in one.words)]
     return (needed or clauses)[:WORDS_MAX]
 
 
-def _with_synonyms(text: str, known: Mapping[tuple[str, ...], tuple[tuple[str, ...], ...]]) -> list[Clause]:
+def understood(pairs: Iterable[tuple[str, str]]) -> Synonyms:
+    """Return synonyms by the words that the index has; pairs that differ in case or accents only are one."""
+    found: dict[tuple[str, ...], dict[tuple[str, ...], None]] = {}
+    for words, means in pairs:
+        said, also = tuple(plain_words(words)), tuple(plain_words(means))
+        if said and also and said != also:
+            found.setdefault(said, {})[also] = None
+    return {said: tuple(also) for said, also in found.items()}
+
+
+def _with_synonyms(text: str, known: Synonyms) -> list[Clause]:
     """Return a clause for each word; what is written without a space (t-light, an SKU) stays together."""
     groups = [words for token in text.split() if (words := tuple(plain_words(token)))]
     clauses, place = list[Clause](), 0
@@ -81,7 +90,7 @@ def _with_synonyms(text: str, known: Mapping[tuple[str, ...], tuple[tuple[str, .
         taken = (groups[place : place + count] for count in range(longest, 0, -1))
         said = ((sum(some, ()), len(some)) for some in taken)
         found, count = next((one for one in said if one[0] in known), (groups[place], 1))
-        clauses.append(Clause(words=found, also=tuple(filter(None, known.get(found, ())))))
+        clauses.append(Clause(words=found, also=tuple(known.get(found, ()))))
         place += count
     return clauses
 
@@ -134,27 +143,35 @@ def words_of(clauses: Sequence[Clause]) -> list[str]:
     return [word for one in clauses for words in (one.words, *one.also) for word in words]
 
 
-def of_merchant(merchant_id: str) -> Query:
-    """Return the filter for a merchant's products that are offered: every search has it, also one without words."""
-    return Query.boolean_query(
-        [
-            (Occur.Must, _exactly(schema.MERCHANT, merchant_id)),
-            (Occur.Must, _exactly(schema.KIND, PRODUCTS.aggregate_type)),
-            (Occur.Must, _exactly(schema.IS_OFFERED, True)),
-        ]
-    )
+def products_of(merchant_id: str) -> Query:
+    """Return the filter for all products of a merchant."""
+    return both(exactly(schema.MERCHANT, merchant_id), exactly(schema.KIND, PRODUCTS.aggregate_type))
 
 
-def filtered(wanted: Query | None, merchant_id: str, filters: Filters) -> Query:
-    """Return the query for a merchant's offered products that match `wanted` (None: all of them) and the filters."""
-    parts = [of_merchant(merchant_id)]
+def of_merchant(merchant_id: str, *, except_keys: Sequence[str] = ()) -> Query:
+    """Return the filter for a merchant's products that are offered, without those under the keys given."""
+    offered = both(products_of(merchant_id), exactly(schema.IS_OFFERED, True))
+    if not except_keys:
+        return offered
+    others = Query.term_set_query(schema.schema(), schema.KEY, list(except_keys))
+    return Query.boolean_query([(Occur.Must, offered), (Occur.MustNot, others)])
+
+
+def both(one: Query, other: Query) -> Query:
+    """Return the query for what matches two queries."""
+    return Query.boolean_query([(Occur.Must, one), (Occur.Must, other)])
+
+
+def filtered(wanted: Query | None, mine: Query, filters: Filters) -> Query:
+    """Return the query for those of a merchant's products that match `wanted` (None: all of them) and the filters."""
+    parts = [mine]
     if filters.brands:
         parts.append(Query.term_set_query(schema.schema(), schema.BRAND, list(filters.brands)))
     for name, values in filters.attributes.items():
         if not values:
             raise InputError(f"The filter {visible(name)!r} names no value.")
         path = attribute_path(name)
-        parts.append(_any([Query.term_query(schema.schema(), path, value) for value in values]))
+        parts.append(_any([Query.term_query(schema.schema(), path, schema.VALUE_MARK + value) for value in values]))
     if filters.price_micro_min is not None or filters.price_micro_max is not None:
         bounds = (filters.price_micro_min, filters.price_micro_max)
         parts.append(Query.range_query(schema.schema(), schema.PRICES, FieldType.Integer, *bounds))
@@ -207,7 +224,8 @@ def _phrase(words: Sequence[str], language: str) -> Query:
     )
 
 
-def _exactly(name: str, value: str | bool) -> Query:
+def exactly(name: str, value: str | bool | int) -> Query:
+    """Return the query for what has a value in a field that is not cut into words."""
     return Query.term_query(schema.schema(), name, value, index_option="basic")
 
 

@@ -18,7 +18,7 @@ from tantivy import Index, Searcher
 from contracts.errors import PropagationError
 from derived.search.folders import PodFolder
 from derived.search.positions import POSITION, StoredPosition, rows_of_kind
-from derived.search.schema import open_index
+from derived.search.schema import open_any
 from derived.search.vocabulary import Vocabularies
 
 RELOAD_SECONDS = 0.1
@@ -65,11 +65,11 @@ class PodReader:
             return seen
 
     def _look(self) -> Seen:
-        generation = self._folder.current()
+        generation = self._folder.read_from()
         if generation is None or not generation.is_dir():
             raise PropagationError(f"Pod {self._folder.pod} has no search index yet; is its consumer running?")
         if self._index is None or generation != self._generation:
-            self._index, self._generation = open_index(generation), generation
+            self._index, self._generation = open_any(generation), generation
             self._vocabularies = Vocabularies()
         self._index.reload()
         searcher = self._index.searcher()

@@ -14,12 +14,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from contracts.errors import PropagationError
 from contracts.settings import Settings
 from derived.keyed.projection import KeyedProjection, lake_opener
 from derived.search.documents import PRODUCTS, ROOTS
 from derived.search.folders import PodFolder, base_folder
+from derived.search.positions import Bookkeeping
 from derived.search.projection import NAME
-from derived.search.schema import SCHEMA
+from derived.search.schema import SCHEMA, open_any
 from derived.search.store import SearchStore
 from derived.search.writing import PodWriting
 from streams.projection import START
@@ -58,13 +60,14 @@ class Reindexed:
 def outlook(settings: Settings, pod: str) -> Outlook:
     """Return what a reindexing would replace; it changes nothing."""
     folder = PodFolder(base_folder(settings), pod)
-    current = folder.current()
+    current, older = folder.current(), folder.older()
     present = PodWriting(folder)
+    books = present.books if older is None else books_of(older)
     return Outlook(
         pod=pod,
-        schema=SCHEMA,
+        schema=SCHEMA if older is None else older.path.parent.name,
         products=len(present.keys(PRODUCTS)),
-        cut=floor_cut({number: at for number, (_, at) in present.books.stored().items()}),
+        cut=floor_cut({number: at for number, (_, at) in books.stored().items()}),
         generation="" if current is None else current.name,
     )
 
@@ -77,23 +80,60 @@ def reindex(
     An index without a position takes the lake's: the log may not reach back any more.
     """
     folder = PodFolder(base_folder(settings), pod)
+    if (older := folder.older()) is not None:
+        return _built(settings, folder, books_of(older), open_lake, removed=())
     old = PodWriting(folder)
     old.lock()
-    removed = tuple(folder.remove_older())
-    generation = folder.next()
     try:
-        store = SearchStore(base_folder(settings), generations={pod: generation})
+        return _built(settings, folder, old.books, open_lake, removed=tuple(folder.remove_older()))
+    finally:
+        old.abandon()
+
+
+def upgrade(
+    settings: Settings, pod: str, open_lake: Callable[[], duckdb.DuckDBPyConnection] | None = None
+) -> Reindexed | None:
+    """Build the index of the present version of the schema if the pod has only an older one; None: nothing was to do.
+
+    For the consumer before it begins. Until the switch shoppers search in the older index; the next start removes it.
+    """
+    folder = PodFolder(base_folder(settings), pod)
+    if folder.older() is not None:
+        return reindex(settings, pod, open_lake)
+    folder.remove_versions()
+    return None
+
+
+def books_of(older: PodFolder) -> Bookkeeping:
+    """Return what an index of a readable version holds besides rows."""
+    found = older.current()
+    return Bookkeeping(None if found is None else open_any(found).searcher())
+
+
+def _built(
+    settings: Settings,
+    folder: PodFolder,
+    books: Bookkeeping,
+    open_lake: Callable[[], duckdb.DuckDBPyConnection] | None,
+    *,
+    removed: tuple[str, ...],
+) -> Reindexed:
+    """Build a generation that stands where `books` do, and make it the current one."""
+    pod, current, generation = folder.pod, folder.current(), folder.next()
+    store = SearchStore(base_folder(settings), generations={pod: generation})
+    try:
         with store.transaction() as session:
-            session.take_over(pod, old.books)
+            session.take_over(pod, books)
+            if folder.current() != current:
+                raise PropagationError(f"Another has just built the search index of {pod}; look at it again.")
         view = KeyedProjection(name=NAME, roots=ROOTS, store=store, open_lake=open_lake or lake_opener(settings))
-        is_new = all(at == START for _, at in old.books.stored().values())
+        is_new = all(at == START for _, at in books.stored().values())
         done = view.rebuild_all(pod, is_lake_position_taken=is_new)
         folder.switch(generation)
     except BaseException:
-        shutil.rmtree(generation, ignore_errors=True)
+        if folder.current() != generation:
+            shutil.rmtree(generation, ignore_errors=True)
         raise
-    finally:
-        old.abandon()
     return Reindexed(
         pod=pod,
         generation=generation.name,

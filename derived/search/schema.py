@@ -16,8 +16,10 @@ from tantivy import Index, Schema, SchemaBuilder
 
 from derived.search.text import LANGUAGES, PLAIN, analyzer
 
-SCHEMA = "v1"
-"""The version of what this module and `text.py` say."""
+SCHEMA = "v2"
+"""The version of what this module, `text.py` and `documents.py` say."""
+READABLE = ("v1",)
+"""Earlier versions whose indexes answer every question of this one, until the new one is built (`reindexing.py`)."""
 
 KEY = "key"
 MERCHANT = "merchant_id"
@@ -28,6 +30,10 @@ BRAND_WORDS = "brand_words"
 WORDS = "words"
 """All words of a product as written: for typos and for completing what was typed."""
 ATTRIBUTES = "attributes"
+VALUE_MARK = "="
+"""Before every value of an attribute: the engine would take 2026-01-31T00:00:00Z for a moment, which no text finds."""
+DIRECTORY_EPOCH = "directory_epoch"
+"""Of a product: since which epoch of the directory its merchant lives in the pod."""
 PRICES = "prices_micro"
 """The prices of the offered variants in micro-units, for ranges."""
 PRICE_FROM = "price_from_micro"
@@ -63,13 +69,23 @@ def schema() -> Schema:
     builder.add_integer_field(PRICES, indexed=True, fast=True)
     builder.add_integer_field(PRICE_FROM, indexed=True, fast=True)
     builder.add_bytes_field(ROW, stored=True)
+    # The engine numbers fields in this order: what is new comes last, so that queries fit the indexes of READABLE.
+    builder.add_integer_field(DIRECTORY_EPOCH, indexed=True, fast=True)
     return builder.build()
 
 
 def open_index(folder: Path) -> Index:
     """Open the index in a folder, or begin one; its reader shows new commits only after `reload()`."""
     folder.mkdir(parents=True, exist_ok=True)
-    index = Index(schema(), path=str(folder))
+    return _registered(Index(schema(), path=str(folder)))
+
+
+def open_any(folder: Path) -> Index:
+    """Open an index to read, of this version or of a readable one."""
+    return _registered(Index.open(str(folder)))
+
+
+def _registered(index: Index) -> Index:
     for name in (*LANGUAGES, PLAIN):  # an index does not store its analyzers
         index.register_tokenizer(_named(name), analyzer(name))
     index.config_reader("manual")

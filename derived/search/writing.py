@@ -99,11 +99,15 @@ class PodWriting:
 
     def put(self, root: Root, row: RootRow) -> None:
         """Write a row, whatever stands under its key. Raises OverflowError or ValueError if it cannot be stored."""
-        made, key = document(root, row), key_of(root, row)
+        key = key_of(root, row)
+        self.replace(key, document(root, row), _stand(root, msgspec.json.encode(row)))
+
+    def replace(self, key: str, made: Document, stand: Stand) -> None:
+        """Write a document, whatever stands under its key."""
         writer = self._locked()
         writer.delete_documents_by_term(schema.KEY, key)
         writer.add_document(made)
-        self._changed[key] = _stand(root, msgspec.json.encode(row))
+        self._changed[key] = stand
 
     def remove(self, key: str) -> None:
         """Delete the document of a key."""
@@ -179,9 +183,11 @@ class PodWriting:
 
 
 def _stand(root: Root, row: bytes) -> Stand:
-    found = msgspec.json.decode(row, type=root.row_type)
-    values = msgspec.structs.asdict(found)
     digest = hashlib.md5(row, usedforsecurity=False).hexdigest()
+    try:
+        values = msgspec.structs.asdict(msgspec.json.decode(row, type=root.row_type))
+    except msgspec.DecodeError:  # a damaged document: whatever comes is newer
+        return Stand(0, 0, "", digest)
     return Stand(values["directory_epoch"], values["version"], values["epoch"], digest)
 
 

@@ -1,4 +1,4 @@
-"""Damages of the search index: documents missing, extra, stale or changed, an index emptied, positions moved.
+"""Damages of the search index: documents missing, extra, stale or changed, positions moved, events parked.
 
 They are made as a stranger would: with the engine, past the store's rules. Belongs here: these damages and their
 required outcomes, grouped by round. Does not belong here: damages of read models (`drills/damages/read_models.py`).
@@ -8,18 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import partial
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from tantivy import Document
 
+from contracts.clock import utc_now
 from contracts.verdicts import DifferenceClass as Class
+from derived.lake_reads import read_events
+from derived.search import schema
 from derived.search.documents import PRODUCTS, ROOTS, ListedProduct
 from derived.search.folders import PodFolder, base_folder
-from derived.search.writing import PodWriting
+from derived.search.store import SearchStore
+from derived.search.writing import PodWriting, Stand
 from drills.damages import read_models
-from drills.damages.place import WHOLE, Damage, Harm, Place, Target, back, harm
-from drills.damages.read_models import GHOST
+from drills.damages.place import WHOLE, Cell, Damage, Harm, Place, Target, back, harm, until
+from drills.damages.read_models import GHOST, KEYS
+from oltp.commands.execute import build_command_pod, execute
+from oltp.commands.upsert_product import UpsertProduct
+from repair.values import ActionKind
 from streams.projection import Position
 
 if TYPE_CHECKING:
@@ -70,6 +80,19 @@ def add_document(place: Place) -> Harm:
     return harm(Target(kind="product", merchant_id=like.merchant_id, aggregate_id=GHOST, traits=frozenset()))
 
 
+def spoil_document(place: Place) -> Harm:
+    """Write a document of a product that nobody can read."""
+    target = place.take("product")
+    made = Document()
+    for name, value in ((schema.KEY, target.key), (schema.KIND, target.kind), (schema.MERCHANT, target.merchant_id)):
+        made.add_text(name, value)
+    made.add_boolean(schema.IS_OFFERED, True)
+    made.add_bytes(schema.ROW, b'{"title": ')
+    with index(place) as opened:
+        opened.replace(target.key, made, Stand(0, 0, "", ""))
+    return harm(target)
+
+
 def lose_merchant(place: Place) -> Harm:
     """Delete the document of a merchant, whose shoppers then find nothing."""
     target = place.take("merchant")
@@ -95,6 +118,33 @@ def move(by: Callable[[int], int]) -> Damage:
         return WHOLE
 
     return do
+
+
+def move_forward(place: Place) -> Harm:
+    """Move the position past an event that the index has not applied: a product more."""
+    like = place.take("product")
+    with index(place) as opened:  # the consumer waits for this lock until the product is in the lake
+        with build_command_pod(place.settings.pod(place.pod), control_dsn=place.settings.control_dsn) as pod:
+            made = UpsertProduct(merchant_id=like.merchant_id, product_id=str(pod.new_uuid()), title="Passed over")
+            execute(pod, made, idempotency_key=f"damage/{made.product_id}")
+        cut = place.tools.newest_cut(place.pod)
+        until(lambda: place.lake_cut() >= cut, f"Cut {cut} in the lake of {place.pod}")
+        _move(opened, lambda _: cut)
+    return WHOLE
+
+
+def park_events(place: Place) -> Harm:
+    """Park all events of a product an hour ago, as if the index had refused the first of them; its document is gone."""
+    target = place.take("product")
+    key = (target.merchant_id, target.aggregate_id)
+    store = SearchStore(base_folder(place.settings), clock=lambda: utc_now() - timedelta(hours=1))
+    with store.transaction() as session, place.lake() as lake:
+        positions = {number: at for number, (_, at) in session.lock_positions(place.pod, []).items()}
+        events = read_events(lake, place.pod, [target.key], positions).read_all().to_pylist()
+        session.delete(PRODUCTS, [key], place.pod)
+        events.sort(key=itemgetter("aggregate_version"))
+        session.park(place.pod, target.key, events, "This version of the index cannot store it.")
+    return harm(target)
 
 
 def _move(opened: PodWriting, by: Callable[[int], int]) -> None:
@@ -129,6 +179,7 @@ CELLS = {
     "rows": (
         _in_rows("document missing", lose_document, Class.MISSING),
         _in_rows("document extra", add_document, Class.EXTRA),
+        _in_rows("document that nobody can read", spoil_document, Class.MISSING),
         _in_rows("document stale", of_product(_older), Class.STALE),
         _in_rows("price changed by one micro-unit", of_product(_dearer), Class.AMOUNT),
         _in_rows("right version, wrong title", _changed(title="Another thing"), Class.DIFFERENT),
@@ -139,7 +190,24 @@ CELLS = {
         back(NAME, move(lambda cut: cut - BACK_CUTS), f"lake_{NAME}", pod=1),
     ),
     "views, second": (
+        Cell(
+            damage="position moved forward",
+            store=NAME,
+            do=move_forward,
+            named={f"lake_{NAME}": frozenset({Class.MISSING})},
+            may_also_be=frozenset({Class.STALE, Class.DIFFERENT, Class.AMOUNT, Class.EXTRA}),
+            actions=KEYS,
+        ),
         _in_all("position beyond every cut", move(lambda cut: cut + BEYOND_CUTS), Class.DIFFERENT, pod=1),
+    ),
+    "poison": (
+        Cell(
+            damage="events parked, others behind them",
+            store=NAME,
+            do=park_events,
+            named={f"lake_{NAME}": frozenset({Class.PARKED})},
+            actions=(ActionKind.REPLAY_PARKED,),
+        ),
     ),
 }
 """The cells by round."""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 
 from contracts.errors import ConflictError
-from contracts.events.merchant import MerchantEvent, MerchantState, TaxRate
-from contracts.limits import TAX_RATES, AmountOrNoneMinor, Currency, Jurisdiction, Title
+from contracts.events.merchant import MerchantEvent, MerchantState, Synonym, TaxRate
+from contracts.limits import SYNONYMS, TAX_RATES, AmountOrNoneMinor, Currency, Jurisdiction, Title
 from contracts.money import require_current
 from oltp.commands.execute import Command
-from oltp.commands.register_merchant import check_merchant, ordered_rates
+from oltp.commands.register_merchant import check_merchant, ordered_rates, ordered_synonyms
 from oltp.store.rows import load, save
 from oltp.transaction import CommandTransaction
 
@@ -22,10 +22,12 @@ select exists (select from oltp.products where merchant_id = %(merchant_id)s)
 
 
 class ConfigureMerchant(Command[MerchantState], frozen=True, kw_only=True):
-    """Fields left out stay as they are; `tax_rates` replaces all rates.
+    """Fields left out stay as they are; `tax_rates` replaces all rates, and `synonyms` all synonyms.
 
     The currency cannot change once the merchant has products, because their prices would change their meaning.
     """
+
+    ADDED_LATER: ClassVar[frozenset[str]] = frozenset({"synonyms"})
 
     name: Title | None = None
     currency: Currency | None = None
@@ -36,6 +38,8 @@ class ConfigureMerchant(Command[MerchantState], frozen=True, kw_only=True):
     free_shipping_from_minor: AmountOrNoneMinor | msgspec.UnsetType | None = msgspec.UNSET
     """None: shipping is never free."""
     tax_rates: Annotated[list[TaxRate], TAX_RATES] | None = None
+    synonyms: Annotated[list[Synonym], SYNONYMS] | None = None
+    """Words of shoppers for which a search also looks for others."""
 
     def run(self, tx: CommandTransaction) -> MerchantState:
         """Return the merchant with its new configuration."""
@@ -45,6 +49,8 @@ class ConfigureMerchant(Command[MerchantState], frozen=True, kw_only=True):
             changes["free_shipping_from_minor"] = self.free_shipping_from_minor
         if self.tax_rates is not None:
             changes["tax_rates"] = ordered_rates(self.tax_rates)
+        if self.synonyms is not None:
+            changes["synonyms"] = ordered_synonyms(self.synonyms)
         after = msgspec.structs.replace(before, version=before.version + 1, **changes)
         check_merchant(after)
         if after.currency != before.currency:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 
 from contracts.errors import InputError, PodFencedError
-from contracts.events.merchant import MerchantEvent, MerchantState, TaxRate
+from contracts.events.merchant import MerchantEvent, MerchantState, Synonym, TaxRate
 from contracts.limits import (
     AMOUNT_MICRO_MAX,
     RATE_PPM,
+    SYNONYMS,
     TAX_RATES,
     TAXES_MAX,
     AmountOrNoneMinor,
@@ -34,6 +35,7 @@ class RegisterMerchant(Command[MerchantState], frozen=True, kw_only=True):
     """A new merchant with its whole configuration; amounts in minor units of `currency`."""
 
     REGISTERS = True
+    ADDED_LATER: ClassVar[frozenset[str]] = frozenset({"synonyms"})
 
     merchant_id: MerchantId
     name: Title
@@ -43,6 +45,7 @@ class RegisterMerchant(Command[MerchantState], frozen=True, kw_only=True):
     shipping_fee_minor: AmountOrNoneMinor = 0
     free_shipping_from_minor: AmountOrNoneMinor | None = None
     tax_rates: Annotated[list[TaxRate], TAX_RATES] = msgspec.field(default_factory=list)
+    synonyms: Annotated[list[Synonym], SYNONYMS] = msgspec.field(default_factory=list)
 
     def run(self, tx: CommandTransaction) -> MerchantState:
         """Return the merchant; PodFencedError when the directory places it in another pod."""
@@ -59,6 +62,7 @@ class RegisterMerchant(Command[MerchantState], frozen=True, kw_only=True):
             free_shipping_from_minor=self.free_shipping_from_minor,
             tax_rates=ordered_rates(self.tax_rates),
             registered_at=tx.occurred_at,
+            synonyms=ordered_synonyms(self.synonyms),
         )
         check_merchant(merchant)
         epoch = _directory_epoch(tx, self.merchant_id)
@@ -78,6 +82,20 @@ def ordered_rates(rates: Sequence[TaxRate]) -> list[TaxRate]:
     for (jurisdiction, category), taxes in by_category.items():
         _check_taxes(f"tax_rates: category {visible(category)!r} in {visible(jurisdiction)}", taxes)
     return sorted(rates, key=lambda rate: (rate.jurisdiction, rate.tax_category, rate.owed_to))
+
+
+def ordered_synonyms(synonyms: Sequence[Synonym]) -> list[Synonym]:
+    """Return synonyms in the order of the state; InputError when one is given twice, or says nothing."""
+    pairs = [(synonym.words, synonym.means) for synonym in synonyms]
+    for number, (words, means) in enumerate(pairs):
+        if not any(map(str.isalnum, words)) or not any(map(str.isalnum, means)):
+            raise InputError(f"synonyms[{number}] needs a letter or a digit in its words and in what they mean.")
+        if words.casefold().split() == means.casefold().split():
+            raise InputError(f"synonyms[{number}]: {visible(words)!r} means itself.")
+    if len(set(pairs)) != len(pairs):
+        twice = next(pair for pair in pairs if pairs.count(pair) > 1)
+        raise InputError(f"The synonym {visible(twice[0])!r} for {visible(twice[1])!r} is given twice.")
+    return sorted(synonyms, key=lambda synonym: (synonym.words, synonym.means))
 
 
 def _check_taxes(subject: str, taxes: Sequence[TaxRate]) -> None:

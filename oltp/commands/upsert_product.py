@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, TypeVar
 
 import msgspec
 
 from contracts.errors import ConflictError, InputError
 from contracts.events.common import Value
-from contracts.events.product import ProductEvent, ProductKind, ProductState, Variant
-from contracts.limits import VARIANTS, Sku, TaxCategory, Title, UnitPriceMicro, Uuid
+from contracts.events.product import Attribute, ProductEvent, ProductKind, ProductState, Variant
+from contracts.limits import (
+    ATTRIBUTES,
+    VARIANTS,
+    Brand,
+    Description,
+    Sku,
+    TaxCategory,
+    Title,
+    UnitPriceMicro,
+    Uuid,
+)
+from contracts.text import visible
 from oltp.commands.execute import Command
 from oltp.store.merchants import merchant_currency
 from oltp.store.rows import find, save
 from oltp.transaction import CommandTransaction
+
+Kept = TypeVar("Kept")
+
+BRAND_NAME = "brand"
+"""The name by which a search filters by the brand, and counts brands."""
 
 
 class VariantInput(Value, frozen=True, kw_only=True):
@@ -27,9 +43,13 @@ class VariantInput(Value, frozen=True, kw_only=True):
 
 
 class UpsertProduct(Command[ProductState], frozen=True, kw_only=True):
-    """Create or update a product; variants that are not named stay unchanged."""
+    """Create or update a product; variants that are not named stay unchanged.
+
+    Brand, description and attributes that are left out stay as they are; `attributes` replaces all of them.
+    """
 
     IS_BATCHABLE: ClassVar[bool] = True
+    ADDED_LATER: ClassVar[frozenset[str]] = frozenset({"brand", "body", "attributes"})
 
     product_id: Uuid
     title: Title
@@ -37,6 +57,10 @@ class UpsertProduct(Command[ProductState], frozen=True, kw_only=True):
     tax_category: TaxCategory = "standard"
     is_active: bool = True
     variants: Annotated[list[VariantInput], VARIANTS] = msgspec.field(default_factory=list)
+    brand: Brand | None = None
+    body: Description | None = None
+    """The description, plain text."""
+    attributes: Annotated[list[Attribute], ATTRIBUTES] | None = None
 
     def run(self, tx: CommandTransaction) -> ProductState:
         """Return the product; ConflictError when its kind would change, or an SKU belongs to another variant."""
@@ -52,8 +76,36 @@ class UpsertProduct(Command[ProductState], frozen=True, kw_only=True):
             tax_category=self.tax_category,
             is_active=self.is_active,
             variants=with_variants(before.variants if before else [], self.variants),
+            brand=_given(self.brand, before.brand if before else ""),
+            body=_given(self.body, before.body if before else ""),
+            attributes=_given(ordered_attributes(self.attributes), before.attributes if before else []),
         )
         return save_product(tx, before, after, ProductEvent.PRODUCT_UPSERTED)
+
+
+def ordered_attributes(given: list[Attribute] | None) -> list[Attribute] | None:
+    """Return attributes in the order of the state; InputError when a name is given twice or cannot be searched by."""
+    if given is None:
+        return None
+    names = set[str]()
+    for name in (attribute.name for attribute in given):
+        if name == BRAND_NAME:
+            raise InputError(
+                f"An attribute cannot be called {BRAND_NAME!r}: the product's brand is a field of its own."
+            )
+        if not name.isprintable() or "\\" in name or "," in name or name != name.strip():
+            raise InputError(
+                f"{visible(name)!r} is no name of an attribute: it has no comma, no backslash, no space around it and "
+                "no space but the plain one."
+            )
+        if name in names:
+            raise InputError(f"The attribute {visible(name)!r} is given twice; a product has one value of each.")
+        names.add(name)
+    return sorted(given, key=lambda attribute: attribute.name)
+
+
+def _given(value: Kept | None, before: Kept) -> Kept:
+    return before if value is None else value
 
 
 def with_variants(variants: list[Variant], given: list[VariantInput]) -> list[Variant]:

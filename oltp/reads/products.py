@@ -36,7 +36,14 @@ select
         from oltp.variants
         left join oltp.prices on variants.variant_id = prices.variant_id and prices.currency = merchants.currency
         where variants.product_id = products.product_id
-    ), '[]')::text
+    ), '[]')::text,
+    products.brand,
+    products.body,
+    coalesce((
+        select json_object_agg(attributes.name, attributes.value order by attributes.name)
+        from oltp.product_attributes as attributes
+        where attributes.product_id = products.product_id
+    ), '{}')::text
 from oltp.products
 inner join oltp.merchants using (merchant_id)
 where products.merchant_id = %(merchant_id)s
@@ -81,6 +88,12 @@ class ProductPage(msgspec.Struct, frozen=True, kw_only=True):
     is_active: bool
     currency: str
     variants: list[VariantPage]
+    brand: str = ""
+    """Who makes it; empty: nobody is named."""
+    body: str = ""
+    """The description, plain text."""
+    attributes: dict[str, str] = msgspec.field(default_factory=dict)
+    """Name -> value, by name."""
 
 
 class StockLevel(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,7 +136,7 @@ def stock_levels(connection: psycopg.Connection[Any], merchant_id: str, variant_
 
 def product_of(row: Sequence[Any]) -> ProductPage:
     """Return the product of a row of ONE_PRODUCT."""
-    product_id, version, title, kind, is_active, currency, variants = row
+    product_id, version, title, kind, is_active, currency, variants, brand, body, attributes = row
     return ProductPage(
         product_id=product_id,
         version=version,
@@ -132,4 +145,7 @@ def product_of(row: Sequence[Any]) -> ProductPage:
         is_active=is_active,
         currency=currency,
         variants=msgspec.json.decode(variants, type=list[VariantPage]),
+        brand=brand,
+        body=body,
+        attributes=msgspec.json.decode(attributes, type=dict[str, str]),
     )

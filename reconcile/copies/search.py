@@ -44,7 +44,7 @@ PRODUCTS = ViewTable(
         name="search_products",
         key=("product_id",),
         columns=(
-            *text("merchant_id", "title", "kind", "tax_category"),
+            *text("merchant_id", "title", "kind", "tax_category", "brand", "body"),
             *_flag("is_active"),
             *number("version", "directory_epoch"),
         ),
@@ -66,6 +66,17 @@ VARIANTS = ViewTable(
     id_column="product_id",
     expected="select *, aggregate_id as product_id from {variants}",
 )
+ATTRIBUTES = ViewTable(
+    shape=Shape(
+        name="search_attributes",
+        key=("product_id", "name"),
+        columns=text("merchant_id", "value"),
+        aggregate=belongs_to("product", "product_id"),
+    ),
+    aggregate_type="product",
+    id_column="product_id",
+    expected="select *, aggregate_id as product_id from {product_attributes}",
+)
 MERCHANTS = ViewTable(
     shape=Shape(
         name="search_merchants",
@@ -82,7 +93,18 @@ MERCHANTS = ViewTable(
     id_column="merchant_id",
     expected="select * from {merchants}",
 )
-TABLES = (PRODUCTS, VARIANTS, MERCHANTS)
+SYNONYMS = ViewTable(
+    shape=Shape(
+        name="search_synonyms",
+        key=("merchant_id", "words", "means"),
+        columns=(),
+        aggregate=belongs_to("merchant", "merchant_id"),
+    ),
+    aggregate_type="merchant",
+    id_column="merchant_id",
+    expected="select * from {merchant_synonyms}",
+)
+TABLES = (PRODUCTS, VARIANTS, ATTRIBUTES, MERCHANTS, SYNONYMS)
 
 
 class Held(NamedTuple):
@@ -140,7 +162,7 @@ def _read(run: PodRun, held: Held | None, item: ViewTable) -> None:
     """Read the stored rows of a kind into a scratch table; ids come from the documents' keys."""
     schema = pa.schema([(name, ARROW[item.shape.type_of(name)]) for name in item.shape.names])
     names = schema.names
-    found = _variants(held) if item is VARIANTS else () if held is None else _rows(held, item)
+    found = () if held is None else _PARTS[item.name](held) if item.name in _PARTS else _rows(held, item)
 
     def batches() -> Iterator[pa.RecordBatch]:
         batch: list[dict[str, Any]] = []
@@ -162,15 +184,37 @@ def _rows(held: Held, item: ViewTable) -> Iterator[dict[str, Any]]:
         yield {**row, "merchant_id": merchant_id, item.id_column: aggregate_id}
 
 
-def _variants(held: Held | None) -> Iterator[dict[str, Any]]:
-    for product in () if held is None else _rows(held, PRODUCTS):
+def _variants(held: Held) -> Iterator[dict[str, Any]]:
+    for product in _rows(held, PRODUCTS):
         for variant in product["variants"]:
             yield {**variant, "merchant_id": product["merchant_id"], "product_id": product["product_id"]}
 
 
+def _attributes(held: Held) -> Iterator[dict[str, Any]]:
+    for product in _rows(held, PRODUCTS):
+        for name, value in product["attributes"].items():
+            ids = {"merchant_id": product["merchant_id"], "product_id": product["product_id"]}
+            yield {"name": name, "value": value, **ids}
+
+
+def _synonyms(held: Held) -> Iterator[dict[str, Any]]:
+    for merchant in _rows(held, MERCHANTS):
+        for synonym in merchant.get("synonyms", ()):
+            yield {**synonym, "merchant_id": merchant["merchant_id"]}
+
+
+_PARTS = {VARIANTS.name: _variants, ATTRIBUTES.name: _attributes, SYNONYMS.name: _synonyms}
+"""Table of what stands in other rows -> how it is read from an index."""
+
+
 def _documents(held: Held, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
     for key, row in _stored(held, kind):
-        yield key, json.loads(row)
+        try:
+            found = json.loads(row)
+        except ValueError:
+            continue  # nobody can read the document: it is as good as missing
+        if isinstance(found, dict):
+            yield key, found
 
 
 def _stored(held: Held, kind: str) -> Iterator[tuple[str, bytes]]:
@@ -209,7 +253,10 @@ SEARCH_PAIR = Pair(
     name=f"lake_{NAME}",
     left="lake: the newest version of every product and merchant, as of the index's positions",
     right="search index: the stored rows of its documents",
-    description="Every product with its variants and prices, and every merchant, as the index holds them.",
+    description=(
+        "Every product with its variants, prices and attributes, and every merchant with its synonyms, as the index "
+        "holds them."
+    ),
     cannot_catch=(
         "Terms that were made wrongly of a right text, and the rank of a hit (`python -m bench.relevance` measures "
         "it); events that neither the lake nor the index has (the OLTP pairs find those)."

@@ -110,7 +110,7 @@ def _open_lake(settings: Settings) -> duckdb.DuckDBPyConnection:
 def _search_index(settings: Settings, pod: str) -> Path | None:
     from derived.search.folders import PodFolder, base_folder
 
-    return PodFolder(base_folder(settings), pod).current()
+    return PodFolder(base_folder(settings), pod).read_from()
 
 
 def _lake_cut(connection: duckdb.DuckDBPyConnection, pod: str) -> int:

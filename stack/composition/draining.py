@@ -15,7 +15,7 @@ from functools import partial
 
 from contracts.errors import RelayBusyError
 from contracts.settings import PodSettings, Settings
-from stack.composition.projections import PROJECTIONS, build_projection
+from stack.composition.projections import PROJECTIONS, build_projection, prepare_projection
 from stack.processes.apart import run_apart
 from stack.processes.supervision import Supervisor
 
@@ -93,6 +93,7 @@ def _apply(name: str, pod: str, cut: int, settings: Settings) -> tuple[int, int]
     from streams.consumer import Consumer
     from streams.logs import build_log
 
+    prepare_projection(name, settings, pod)
     with closing(build_log(settings)) as log, closing(build_projection(name, settings)) as projection:
         result = Consumer(projection, pod, log).drain(until_cut=cut)
     return result.events, result.parked
@@ -142,5 +143,6 @@ def _relay(pod: PodSettings, settings: Settings, stop: threading.Event) -> None:
 def _follow(name: str, pod: str, settings: Settings, stop: threading.Event) -> None:
     from streams.consumer import run_consumer
 
+    prepare_projection(name, settings, pod)
     with closing(build_projection(name, settings)) as projection:
         run_consumer(projection, pod, settings, stop)

@@ -33,6 +33,13 @@ def build_projection(name: str, settings: Settings) -> ClosableProjection:
     raise SettingsError(f"There is no projection {name!r}; there are {', '.join(PROJECTIONS)}.")
 
 
+def prepare_projection(name: str, settings: Settings, pod: str) -> None:
+    """Do what a copy needs before its consumer begins in a pod after a new version of the code; mostly nothing."""
+    for copy in BUILT_BY_NAME:
+        if copy.name == name and (prepare := getattr(import_module(copy.module), "prepare", None)) is not None:
+            prepare(settings, pod)
+
+
 def followers(settings: Settings) -> tuple[Copy, ...]:
     """Return the copies of this deployment that follow the log; the cache only where there is one."""
     return tuple(copy for copy in FOLLOWERS if copy is not ANSWER_CACHE or settings.cache_url)

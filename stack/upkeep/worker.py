@@ -18,7 +18,7 @@ from contracts.errors import TieoutError
 from contracts.ownership import FOLLOWERS, WEBHOOKS, copy_named
 from contracts.pandas_apart import keep_pandas_out
 from contracts.settings import Settings
-from stack.composition.projections import build_projection
+from stack.composition.projections import build_projection, prepare_projection
 from stack.composition.session import ended_by_signals
 from stack.files import keep_private
 from stack.processes import stopped
@@ -71,6 +71,7 @@ def _work(options: argparse.Namespace, settings: Settings, stop: threading.Event
     elif options.kind == "consumer":
         from streams.consumer import run_consumer
 
+        prepare_projection(options.projection, settings, options.pod)
         projection = build_projection(options.projection, settings)
         copy = copy_named(options.projection)
         run_consumer(

@@ -14,8 +14,8 @@ from psycopg.conninfo import conninfo_to_dict
 
 from contracts.events.adjustment import AdjustmentKind
 from contracts.events.gift_card import GiftCardFunding
-from contracts.events.merchant import TaxRate
-from contracts.events.product import ProductKind
+from contracts.events.merchant import Synonym, TaxRate
+from contracts.events.product import Attribute, ProductKind
 from contracts.ownership import READ_MODELS
 from contracts.settings import PodSettings, Settings
 from derived.lake import migrate_lake
@@ -72,6 +72,7 @@ class Shop:
                     TaxRate(jurisdiction="GB", tax_category="shipping", rate_ppm=0),
                     TaxRate(jurisdiction="GB", tax_category="standard", rate_ppm=200_000),
                 ],
+                synonyms=[Synonym(words="mug", means="teacup"), Synonym(words="plate", means="saucer")],
             )
         )
         variants = [
@@ -87,6 +88,9 @@ class Shop:
                 tax_category="standard",
                 is_active=True,
                 variants=variants,
+                brand="Potter",
+                body="Cups and saucers of white china.",
+                attributes=[Attribute(name="color", value="white"), Attribute(name="material", value="china")],
             )
         )
         stock = [StockInput(variant_id=variant.variant_id, quantity=10_000) for variant in product.variants]

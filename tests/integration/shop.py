@@ -17,10 +17,10 @@ import psycopg
 from contracts.events import AGGREGATES, STATE_TYPES
 from contracts.events.adjustment import AdjustmentKind
 from contracts.events.common import AggregateState
-from contracts.events.merchant import TaxRate
+from contracts.events.merchant import Synonym, TaxRate
 from contracts.events.order import OrderLine, OrderState
 from contracts.events.payment import PaymentState
-from contracts.events.product import ProductKind
+from contracts.events.product import Attribute, ProductKind
 from contracts.events.refund import RefundState
 from contracts.ids import uuid7
 from contracts.settings import PodSettings
@@ -254,6 +254,7 @@ def open_shop(
             shipping_fee_minor=495,
             free_shipping_from_minor=5_000,
             tax_rates=[TaxRate(jurisdiction="GB", tax_category=name, rate_ppm=rate) for name, rate in rates],
+            synonyms=[Synonym(words="beaker", means="cup")],
         )
     )
     for sku, price in [*PRICES.items(), ("GIFTWRAP", 2_500_000)]:
@@ -261,7 +262,13 @@ def open_shop(
         kind = ProductKind.SERVICE if sku == "GIFTWRAP" else ProductKind.GOODS
         variant = VariantInput(variant_id=shop.variants[sku], sku=sku, title=sku.title(), unit_price_micro=price)
         product = UpsertProduct(
-            merchant_id=MERCHANT, product_id=str(uuid7()), title=sku.title(), kind=kind, variants=[variant]
+            merchant_id=MERCHANT,
+            product_id=str(uuid7()),
+            title=sku.title(),
+            kind=kind,
+            variants=[variant],
+            brand="Potter",
+            attributes=[Attribute(name="color", value="blue")],
         )
         shop.do(product)
     received = [StockInput(variant_id=shop.variants[sku], quantity=units) for sku in PRICES]

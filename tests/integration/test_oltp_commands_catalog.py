@@ -7,13 +7,14 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import psycopg
 import pytest
 
 from contracts.errors import ConflictError, InputError, NotFoundError
 from contracts.events.common import AggregateState
-from contracts.events.merchant import MerchantState, TaxRate
-from contracts.events.product import ProductKind, ProductState
+from contracts.events.merchant import MerchantState, Synonym, TaxRate
+from contracts.events.product import Attribute, ProductKind, ProductState
 from contracts.settings import PodSettings
 from oltp.commands.configure_merchant import ConfigureMerchant
 from oltp.commands.execute import Command, CommandPod, execute
@@ -207,3 +208,73 @@ def test_a_grant_that_expired_makes_room_for_another_of_its_grantor(pod: Command
     later = replace(pod, clock=lambda: LATER + timedelta(seconds=1))
     state = do(later, GrantMerchantEntitlement(merchant_id=MERCHANT, feature="f", grantor="trial", level=2))
     assert (state.effective_level, len(state.grants)) == (2, 2)
+
+
+def test_what_a_product_is_searched_by_stays_until_it_is_given(pod: CommandPod) -> None:
+    register(pod)
+    named = [Attribute(name="size", value="90 cm"), Attribute(name="color", value="red")]
+    like: dict[str, Any] = {"merchant_id": MERCHANT, "product_id": str(uuid.uuid4()), "title": "Umbrella"}
+    bare = do(pod, UpsertProduct(**like))
+    assert (bare.brand, bare.body, bare.attributes) == ("", "", [])
+    full = do(pod, UpsertProduct(**like, brand="Dry", body="Opens by itself.\nFolds.", attributes=named))
+    kept = do(pod, UpsertProduct(**like))
+    assert [one.name for one in kept.attributes] == ["color", "size"]
+    assert kept == msgspec.structs.replace(full, version=3)
+    assert do(pod, Read(merchant_id=MERCHANT, expected=kept)) == kept
+    changed = do(pod, UpsertProduct(**like, body="", attributes=[Attribute(name="size", value="1 m")]))
+    assert (changed.brand, changed.body) == ("Dry", "")
+    assert changed.attributes == [Attribute(name="size", value="1 m")]
+    assert do(pod, Read(merchant_id=MERCHANT, expected=changed)) == changed
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"attributes": [("brand", "Dry")]}, "field of its own"),
+        ({"attributes": [("color", "red"), ("color", "blue")]}, "given twice"),
+        ({"attributes": [("a,b", "red")]}, "no name of an attribute"),
+        ({"attributes": [("a\\b", "red")]}, "no name of an attribute"),
+        ({"attributes": [(" a", "red")]}, "no name of an attribute"),
+        ({"attributes": [("", "red")]}, "has 0 characters"),
+        ({"attributes": [("color", "x" * 501)]}, "has 501 characters"),
+        ({"attributes": [(f"n{number}", "x") for number in range(65)]}, "has 65 items; attributes are at most 64"),
+        ({"body": "x" * 10_001}, "a description has 0 to 10,000"),
+        ({"brand": "a\nb"}, "holds the character"),
+    ],
+)
+def test_what_cannot_be_searched_by_is_refused(pod: CommandPod, given: dict[str, Any], sentence: str) -> None:
+    register(pod)
+    if "attributes" in given:
+        given = {"attributes": [Attribute(name=name, value=value) for name, value in given["attributes"]]}
+    with pytest.raises(InputError, match=sentence):
+        do(pod, UpsertProduct(merchant_id=MERCHANT, product_id=str(uuid.uuid4()), title="Umbrella", **given))
+
+
+def test_synonyms_are_replaced_as_a_whole(pod: CommandPod) -> None:
+    assert register(pod).synonyms == []
+    said = [Synonym(words="sofa", means="couch"), Synonym(words="couch", means="sofa")]
+    configured = do(pod, ConfigureMerchant(merchant_id=MERCHANT, synonyms=said))
+    assert configured.synonyms == [said[1], said[0]]
+    kept = do(pod, ConfigureMerchant(merchant_id=MERCHANT, name="B"))
+    assert kept.synonyms == configured.synonyms
+    assert do(pod, Read(merchant_id=MERCHANT, expected=kept)) == kept
+    left = do(pod, ConfigureMerchant(merchant_id=MERCHANT, synonyms=[said[0]]))
+    assert do(pod, Read(merchant_id=MERCHANT, expected=left)) == left and left.synonyms == [said[0]]
+    assert do(pod, ConfigureMerchant(merchant_id=MERCHANT, synonyms=[])).synonyms == []
+
+
+@pytest.mark.parametrize(
+    ("pairs", "sentence"),
+    [
+        ([("sofa", "couch")] * 2, "The synonym 'sofa' for 'couch' is given twice."),
+        ([("sofa", "Sofa")], "means itself"),
+        ([("++", "plus")], "needs a letter or a digit"),
+        ([("sofa", "x" * 101)], "has 101 characters"),
+        ([(f"w{number}", "x") for number in range(1_001)], "has 1,001 items"),
+    ],
+)
+def test_a_synonym_that_says_nothing_is_refused(pod: CommandPod, pairs: list[tuple[str, str]], sentence: str) -> None:
+    register(pod)
+    with pytest.raises(InputError, match=sentence):
+        said = [Synonym(words=words, means=means) for words, means in pairs]
+        do(pod, ConfigureMerchant(merchant_id=MERCHANT, synonyms=said))

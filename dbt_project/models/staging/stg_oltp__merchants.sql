@@ -18,5 +18,9 @@
     'tax_rates': {
         'owed_to': ['VARCHAR', "''"],
     },
+    'synonyms': [[{
+        'words': 'VARCHAR',
+        'means': 'VARCHAR',
+    }], '[]'],
 } -%}
 {{ stage_events('merchant', fields, added) }}

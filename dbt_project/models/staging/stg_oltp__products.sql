@@ -13,4 +13,12 @@
         'unit_price_micro': 'BIGINT',
     }],
 } -%}
-{{ stage_events('product', fields) }}
+{%- set added = {
+    'brand': ['VARCHAR', "''"],
+    'body': ['VARCHAR', "''"],
+    'attributes': [[{
+        'name': 'VARCHAR',
+        'value': 'VARCHAR',
+    }], '[]'],
+} -%}
+{{ stage_events('product', fields, added) }}

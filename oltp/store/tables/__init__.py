@@ -1,7 +1,7 @@
 """The declared tables of a pod; importing this package fills `metadata`."""
 
 from oltp.store.tables.carts import cart_orders, carts
-from oltp.store.tables.catalog import prices, products, variants
+from oltp.store.tables.catalog import prices, product_attributes, products, variants
 from oltp.store.tables.guards import (
     aggregate_children,
     aggregate_roots,
@@ -15,6 +15,7 @@ from oltp.store.tables.merchants import (
     customer_entitlements,
     merchant_entitlement_grants,
     merchant_entitlements,
+    merchant_synonyms,
     merchant_tax_rates,
     merchants,
     residents,
@@ -66,6 +67,7 @@ __all__ = [
     "idempotency_keys",
     "merchant_entitlement_grants",
     "merchant_entitlements",
+    "merchant_synonyms",
     "merchant_tax_rates",
     "merchants",
     "metadata",
@@ -79,6 +81,7 @@ __all__ = [
     "payment_captures",
     "payments",
     "prices",
+    "product_attributes",
     "products",
     "provider_calls",
     "provider_notifications",

@@ -1,4 +1,4 @@
-"""Products, their variants and prices."""
+"""Products, their attributes, their variants and prices."""
 
 from __future__ import annotations
 
@@ -29,8 +29,20 @@ products = Table(
     text_column("kind"),
     text_column("tax_category"),
     Column("is_active", Boolean, nullable=False),
+    # The defaults equal those of the state: products from before these columns have none.
+    Column("brand", Text, nullable=False, server_default=""),
+    Column("body", Text, nullable=False, server_default=""),
     version_check(),
     known("kind", ProductKind),
+)
+
+product_attributes = Table(
+    "product_attributes",
+    metadata,
+    id_column("product_id", ForeignKey(f"{SCHEMA}.products.product_id"), primary_key=True),
+    Column("name", Text, primary_key=True),
+    merchant_column(),
+    text_column("value"),
 )
 
 variants = part_table(

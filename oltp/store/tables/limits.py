@@ -46,6 +46,11 @@ TEXTS: dict[str, Text] = {
     "provider": limits.REFERENCE,
     "tracking_number": limits.REFERENCE,
     "title": limits.TITLE,
+    "brand": limits.BRAND,
+    "body": limits.DESCRIPTION,
+    "value": limits.ATTRIBUTE_VALUE,
+    "words": limits.SYNONYM,
+    "means": limits.SYNONYM,
     "name": limits.TITLE,
     "reason": limits.NOTE,
     "price_reason": limits.NOTE,
@@ -53,6 +58,9 @@ TEXTS: dict[str, Text] = {
     "idempotency_key": limits.IDEMPOTENCY_KEY,
 }
 """The limit by column name, for every table that has this column."""
+
+OF_TABLE: dict[str, Text] = {"product_attributes.name": limits.ATTRIBUTE_NAME}
+"""The limit by table and column, where it is another one than in other tables."""
 
 STOCK = Whole(name="units", least=-limits.STOCK_MAX, most=limits.STOCK_MAX)
 AMOUNT = Whole(name="an amount", least=-limits.AMOUNT_MINOR_MAX, most=limits.AMOUNT_MINOR_MAX)
@@ -92,14 +100,14 @@ def add_limits() -> None:
 def conditions(table: Table) -> Iterator[tuple[str, str]]:
     """Yield (name, SQL condition) of each limit of a table."""
     for column in [item.name for item in table.columns]:
-        if column in TEXTS:
-            yield column, _text(column, TEXTS[column])
+        if limit := OF_TABLE.get(f"{table.name}.{column}", TEXTS.get(column)):
+            yield column, _text(column, limit)
         elif column == MERCHANT_ID and table.name == "merchants":
             yield column, _text(column, limits.MERCHANT_ID)
         else:
-            for ending, limit in NUMBERS.items():
+            for ending, number in NUMBERS.items():
                 if column.endswith(ending):
-                    yield column, f"{column} between {min(limit.least, 0)} and {limit.most}"
+                    yield column, f"{column} between {min(number.least, 0)} and {number.most}"
                     break
     if table.name in LARGEST:
         yield "currency_amount", f"{LARGEST[table.name]} <= {_largest_minor()}"

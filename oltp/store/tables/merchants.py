@@ -1,4 +1,4 @@
-"""Merchants, their tax rates and their entitlements, and the entitlements of their customers."""
+"""Merchants, their tax rates, synonyms and entitlements, and the entitlements of their customers."""
 
 from __future__ import annotations
 
@@ -59,6 +59,14 @@ merchant_tax_rates = Table(
     Column("owed_to", Text, primary_key=True, server_default=""),
     integer_column("rate_ppm"),
     *not_negative("rate_ppm"),
+)
+
+merchant_synonyms = Table(
+    "merchant_synonyms",
+    metadata,
+    Column("merchant_id", Text, ForeignKey(f"{SCHEMA}.merchants.merchant_id"), primary_key=True),
+    Column("words", Text, primary_key=True),
+    Column("means", Text, primary_key=True),
 )
 
 

@@ -6,12 +6,20 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from contracts.errors import InputError, PropagationError
 from derived.keyed.rows import Content
 from derived.search.asking import Question, Search, Sort, answer, suggestions
-from derived.search.documents import MERCHANTS, PRODUCTS, ListedMerchant, ListedProduct, ListedVariant
+from derived.search.documents import (
+    MERCHANTS,
+    PRODUCTS,
+    ListedMerchant,
+    ListedProduct,
+    ListedSynonym,
+    ListedVariant,
+)
 from derived.search.queries import Filters
 from derived.search.readers import PodReader, Seen
 from derived.search.store import SearchStore
@@ -157,10 +165,28 @@ def test_a_phrase_is_found_in_this_order_only(found: Found) -> None:
     assert found('"lantern hanging"') == []
 
 
-def test_synonyms_are_a_merchants_own(found: Found) -> None:
+def test_synonyms_are_a_merchants_own(found: Found, tmp_path: Path) -> None:
     assert found("tealight") == []
-    assert found("tealight", synonyms={"tealight": ["t-light"]}) == ["p6"]
-    assert found("tea light holder", synonyms={"tea light": ["t-light"]}) == ["p6"]
+    said = [("Tealight", "t-light"), ("tea light", "T-LIGHT"), ("tea light", "candle holder")]
+    shops = [
+        msgspec.structs.replace(
+            merchant("shop"), version=2, synonyms=[ListedSynonym(words=words, means=means) for words, means in said]
+        ),
+        merchant("other"),
+    ]
+    with SearchStore(tmp_path).transaction() as session:
+        session.lock_positions(POD, [0])
+        session.write(MERCHANTS, Content(rows=shops, children=[], absent=[]))
+        named = [product("shop", 6, "T-light glass"), product("shop", 7, "Candle holder, brass")]
+        session.write(PRODUCTS, Content(rows=[*named, product("other", 6, "T-light glass")], children=[], absent=[]))
+    seen = PodReader(tmp_path, POD).seen()
+
+    def of(shop: str, text: str) -> list[str]:
+        return [hit.product.product_id for hit in answer(seen, Question(merchant_id=shop, text=text)).hits]
+
+    assert of("shop", "tealight") == ["p6"] and of("other", "tealight") == []
+    assert set(of("shop", "tea light")) == {"p6", "p7"}
+    assert of("shop", "t-light") == ["p6"], "the other way round it is no synonym"
 
 
 def test_filters_are_exact_and_change_no_score(seen: Seen, found: Found) -> None:

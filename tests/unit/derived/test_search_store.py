@@ -15,10 +15,11 @@ from contracts.events.envelope import FIRST_DIRECTORY_EPOCH
 from contracts.events.product import ProductKind, ProductState, Variant
 from derived.keyed.decoding import LatestEvent, content
 from derived.keyed.store import Standing
-from derived.search.asking import Question, answer, row_at
+from derived.search.asking import Question, answer
 from derived.search.documents import PRODUCTS
 from derived.search.folders import PodFolder
 from derived.search.readers import PodReader
+from derived.search.shares import row_at
 from derived.search.store import SearchStore
 from derived.search.writing import PodWriting
 from streams.projection import START, FencedError, ParkedEvent, PoisonEventError, Position, Work
