@@ -49,6 +49,7 @@ from oltp.commands.checking import check_value
 from oltp.commands.requests import Request, request_of
 from oltp.directory import Directory
 from oltp.gateway import EmbeddedGateway, PaymentGateway
+from oltp.pipelining import buffered_pipeline
 from oltp.store.constraints import domain_error
 from oltp.transaction import CommandTransaction, Expected, Notes, Row
 
@@ -274,7 +275,7 @@ def commit(tx: CommandTransaction) -> None:
 def transaction_of(pod: CommandPod, request: Request) -> Iterator[CommandTransaction]:
     """Open a pipelined transaction; it is rolled back unless its block commits."""
     try:
-        with pod.connections.connection() as connection, connection.pipeline() as pipeline:
+        with pod.connections.connection() as connection, buffered_pipeline(connection) as pipeline:
             try:
                 yield _command_transaction(pod, request, connection)
             except BaseException:

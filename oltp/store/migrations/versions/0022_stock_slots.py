@@ -9,5 +9,5 @@ down_revision = "0020"
 
 
 def upgrade() -> None:
-    """Turn the table of levels into one of slots, and the levels into a view."""
-    run("0022_stock_slots.sql")
+    """Turn the table of levels into one of slots, and the levels into a view; let guards cost less."""
+    run("0022_stock_slots.sql", "0022_cheaper_guards.sql")
