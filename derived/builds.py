@@ -68,6 +68,8 @@ select schema_versions from {COMPLETIONS} semi join (
 ) using (build_id)"""
 """Schema versions with which the newest complete build read events: aggregate type -> version, as JSON; null: all 1."""
 
+WRITER = "build"
+"""Who writes these tables, in their snapshots."""
 LOCK_KEY = "tieout warehouse build"
 WRITERS_KEY = "tieout warehouse writers"
 
@@ -93,6 +95,10 @@ class Build:
     """Connection to the lake, for queries about the build; closed after the build."""
     is_outgrown: bool = False
     """The stored tables lack a field that events have now, or a file of them is lost: everything must be recomputed."""
+    is_again: bool = False
+    """Whether it stands at the cuts of the newest complete build, which no other build has followed: then a table that
+    it does not build is as that build left it.
+    """
     is_complete: bool = False
     left_out: Sequence[Omission] = ()
     """Aggregates that the build leaves out because of a defect."""
@@ -120,12 +126,14 @@ def building(
     *,
     cuts: Mapping[str, int] | None = None,
     since: Mapping[str, int] | None = None,
+    is_again: bool = False,
     lock_timeout_seconds: int = 600,
 ) -> Iterator[Build]:
     """Hold the build lock, record the cut vector, yield the build, and record its completion if it was complete.
 
     `cuts` (pod -> cut) is the vector to build at, by default the highest that is complete in the lake. `since` (pod ->
     cut) is where the build starts, by default where the last complete build ended; a lower cut recomputes from there.
+    `is_again`: build at the cuts of the newest complete build, if no other has begun since; `Build.is_again` says so.
     Raises WarehouseError if another build does not end in time.
     """
     with (
@@ -139,11 +147,14 @@ def building(
         )
         if outgrown:
             since = {pod.pod: 0 for pod in settings.pods}
-        build = record_cut_vector(connection, cuts=cuts, since=since)
-        build.is_outgrown = outgrown
-        build.left_out = _leave_out(connection, build)
-        windows = {pod: (entry.since_cut, entry.cut) for pod, entry in build.pods.items()}
-        build.warnings = retired_sentences(connection, windows)
+        stands = _stands(connection) if is_again and not outgrown else None
+        build = record_cut_vector(connection, cuts=cuts if stands is None else stands, since=since)
+        build.is_outgrown, build.is_again = outgrown, stands is not None
+        # A build that comes again leaves out what the one before it has left out.
+        if not build.is_again:
+            build.left_out = _leave_out(connection, build)
+            windows = {pod: (entry.since_cut, entry.cut) for pod, entry in build.pods.items()}
+            build.warnings = retired_sentences(connection, windows)
         try:
             yield build
         finally:
@@ -172,11 +183,19 @@ def _leave_out(connection: Connection, build: Build) -> list[Omission]:
     return found
 
 
+def _stands(connection: Connection) -> Mapping[str, int] | None:
+    """Return the cuts of the newest complete build; None when there is none, or another build has begun since."""
+    latest = latest_build(connection)
+    newest = connection.execute(f"select arg_max(build_id, build_number) from {CUT_VECTORS}").fetchall()
+    return latest.cuts if latest is not None and newest == [(latest.build_id,)] else None
+
+
 def migrate_builds(connection: Connection) -> None:
     """Create the tables of the builds, if they do not exist."""
     if not _has_tables(connection):
         for statement in TABLES:
-            connection.execute(statement)
+            with transaction(connection, WRITER):
+                connection.execute(statement)
 
 
 def record_cut_vector(
@@ -192,7 +211,7 @@ def record_cut_vector(
     start = _resume_cuts(connection) | dict(since or {})
     build_id, build_number, recorded_at = str(new_id()), _next_build_number(connection), clock()
     pods: dict[str, PodCut] = {}
-    with transaction(connection):
+    with transaction(connection, WRITER):
         for pod, cut in sorted(vector.items()):
             entry = PodCut(since_cut=min(start.get(pod, 0), cut), cut=cut, data_at=_data_at(connection, pod, cut))
             resume_cut = min(cut, _first_parked_cut(connection, pod) - 1)
@@ -262,7 +281,8 @@ def stand_back(
 def record_completion(connection: Connection, build_id: str, *, clock: Clock = utc_now) -> None:
     """Record that the build passed all its tests: reports read it from now on, and the next build starts there."""
     versions = json.dumps({name: state.SCHEMA_VERSION for name, state in STATE_TYPES.items()})
-    connection.execute(f"insert into {COMPLETIONS} values (?, ?, ?)", [build_id, clock(), versions])
+    with transaction(connection, WRITER):
+        connection.execute(f"insert into {COMPLETIONS} values (?, ?, ?)", [build_id, clock(), versions])
 
 
 def is_of_other_versions(connection: Connection) -> bool:

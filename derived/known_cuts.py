@@ -6,8 +6,10 @@ Belongs here: asking each of them. Does not belong here: what follows from it (`
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from functools import partial
 
+import duckdb
 import psycopg
 
 from contracts.settings import Settings
@@ -24,11 +26,14 @@ order by projection, cut desc, chunk desc
 HAS_VIEWS = "select to_regclass('read_models.positions') is not null"
 
 
-def cut_sources_of(settings: Settings) -> tuple[CutSource, ...]:
-    """Return the copies that know cuts of a pod, besides its log: the views, the lake, the lake's backup."""
+def cut_sources_of(settings: Settings, lake: duckdb.DuckDBPyConnection | None = None) -> tuple[CutSource, ...]:
+    """Return the copies that know cuts of a pod, besides its log: the views, the lake, the lake's backup.
+
+    `lake` is an open connection to the lake; without it, each question opens one, which takes longer than to answer.
+    """
     return (
         CutSource(name="the read models", newest=partial(_views, settings)),
-        CutSource(name="the lake", newest=partial(_lake, settings)),
+        CutSource(name="the lake", newest=partial(_lake, settings, lake)),
         CutSource(name="the backup of the lake", newest=partial(_backup, settings)),
     )
 
@@ -42,8 +47,8 @@ def _views(settings: Settings, pod: str) -> Mapping[str, KnownCut]:
     return {name: KnownCut(cut=cut, moment=moment) for name, cut, moment in found}
 
 
-def _lake(settings: Settings, pod: str) -> Mapping[str, KnownCut]:
-    with open_lake(settings, read_only=True) as lake:
+def _lake(settings: Settings, known: duckdb.DuckDBPyConnection | None, pod: str) -> Mapping[str, KnownCut]:
+    with nullcontext(known) if known is not None else open_lake(settings, read_only=True) as lake:
         if pod not in pods(lake):
             return {}
         progress = lake_progress(lake, pod)

@@ -140,7 +140,7 @@ def leave_out(
             again = _waiting_for_others(recorded, since) | again
         starts = dict.fromkeys(found, since) | again
         known = _known_aggregates(connection, pod, recorded, starts)
-        with transaction(connection) if starts else nullcontext():
+        with transaction(connection, "build") if starts else nullcontext():
             for some in _some_at_once(starts):
                 reached = {name: window[1] for name, window in elsewhere.items()}
                 cases = _with_claims(read_cases(connection, pod, some, known, cut=cut, elsewhere=reached), bad)

@@ -114,15 +114,20 @@ def build_warehouse(
     full_refresh: bool = False,
     cuts: Mapping[str, int] | None = None,
     since: Mapping[str, int] | None = None,
+    tables: Sequence[str] = (),
 ) -> BuildResult:
     """Build the warehouse at the highest cuts that are complete in the lake, and test what was added.
 
     `select` limits the build to some nodes (dbt's selection syntax; such a build is never complete). `full_refresh`
     recomputes everything, which also happens without it if the stored tables cannot just get a new column. `cuts` and
-    `since` are passed to `building`. Failing tests do not raise: read the result.
+    `since` are passed to `building`. `tables`: build only these stored tables, with their tests, at the cuts where the
+    newest complete build stands; everything, if another build has begun since. Failing tests do not raise: read the
+    result.
     """
     started = time.monotonic()
-    with building(settings, cuts=cuts, since=dict.fromkeys(_pods(settings), 0) if full_refresh else since) as build:
+    since = dict.fromkeys(_pods(settings), 0) if full_refresh else since
+    with building(settings, cuts=cuts, since=since, is_again=bool(tables)) as build:
+        select = tables if build.is_again else select
         is_anew = full_refresh or build.is_outgrown
         views = [] if is_anew or select else unchanged_views(build.connection)
         arguments = ["build", "--exclude-resource-types", "unit_test", "exposure"]
@@ -132,8 +137,8 @@ def build_warehouse(
         nodes = named_failures(build.connection, node_runs(run_dbt(settings, arguments, build=build)))
         nodes += map(_left_alone, views)
         is_faultless = all(node.status in ("success", "pass", "warn") for node in nodes)
-        build.is_complete = is_faultless and not select
-        if build.is_complete and not views:
+        build.is_complete = is_faultless and (build.is_again or not select)
+        if build.is_complete and not (views or select):
             remember_views(build.connection)
         rows = stored_rows(build.connection)
         if not select:

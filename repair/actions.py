@@ -196,8 +196,9 @@ def _look_at_warehouse(tools: Repairing, action: Action) -> dict[str, Any]:
 
 def _build(tools: Repairing, action: Action, run: str) -> Done:
     since = {pod: max(0, cut) for pod, cut in action.since.items()}
-    stands = tools.build(since, action.is_full)
+    stands = tools.build(since, action.is_full, action.tables)
     computed: dict[str, Any] = {"since": since} if not action.is_full else {"since": "nothing"}
+    computed |= {"tables": list(action.tables)} if action.tables else {}
     return Done(after={**computed, "stands_at": dict(stands), **_latest(tools.settings)}, changed=None)
 
 

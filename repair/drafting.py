@@ -69,6 +69,9 @@ class Draft:
         self._redelivered: defaultdict[str, _Keyed] = defaultdict(_keyed)
         self._built: defaultdict[str, _Need] = defaultdict(_Need)
         self._is_full = False
+        self._tables: set[str] = set()
+        self._is_of_tables = True
+        """Whether all that is to be built are `_tables`."""
         self._sums: list[Break] = []
         self._remedies: defaultdict[str, list[Remedy]] = defaultdict(list)
 
@@ -126,6 +129,7 @@ class Draft:
             # forward.
             self.republish(item, pod.backed_up_cut + 1, pod, is_lost=True)
         if needed <= pod.built_cut:
+            self._is_of_tables = False
             self._built[item.pod].causes.add(item.break_id)
             self._built[item.pod].cuts.add(needed)
 
@@ -145,8 +149,15 @@ class Draft:
         key = "/".join(part or "" for part in item.key)
         self._redelivered[item.pod][key].causes.add(item.break_id)
 
-    def build(self, item: Break, cuts: Mapping[str, int]) -> None:
-        """Request to build the marts from `cuts` (by pod) on; a full build if there are none or that was tried."""
+    def build(self, item: Break, cuts: Mapping[str, int], table: str | None = None) -> None:
+        """Request to build the marts from `cuts` (by pod) on; a full build if there are none or that was tried.
+
+        `table`: a build of this stored table is enough.
+        """
+        if table is None:
+            self._is_of_tables = False
+        else:
+            self._tables.add(table)
         for pod, cut in (cuts or {item.pod: 1}).items():
             self._built[pod].causes.add(item.break_id)
             self._built[pod].cuts.add(cut)
@@ -195,6 +206,7 @@ class Draft:
             self._restated[pod][key].causes.add(item.break_id)
             return
         need = self._built[item.pod]
+        self._is_of_tables = False
         need.causes.add(item.break_id)
         if not need.cuts:
             need.cuts.add(1)
@@ -209,6 +221,7 @@ class Draft:
             built_cut = self._evidence[pod].built_cut
             for need in needs.values():
                 if kind is not DamageKind.DUPLICATE and min(need.cuts) <= built_cut:
+                    self._is_of_tables = False
                     self._built[pod].causes |= need.causes
                     self._built[pod].cuts |= need.cuts
 
@@ -353,6 +366,7 @@ class Draft:
             why="rows of the marts are not what operations say",
             since={} if self._is_full else since,
             is_full=self._is_full,
+            tables=() if self._is_full or not self._is_of_tables else tuple(sorted(self._tables)),
         )
 
 

@@ -8,7 +8,7 @@ which break (`repair/plan.py`), how (`repair/actions.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -193,10 +193,7 @@ class _Run:
                 self._tools.prepare_build()
             self._escalate(made, beyond)
             self._tools.on_step("planned")
-            for action in made.actions:
-                self._act(action)
-            results = self._recheck(made)
-            recorded = ledger.record(self._dsn, results, run=self._name, clock=self._tools.clock)
+            results, recorded = self._act_and_prove(made)
             self._tools.on_step("recorded")
             settled = ledger.settle(
                 self._dsn, self._name, attempts_max=self._tools.attempts_max, clock=self._tools.clock
@@ -244,8 +241,8 @@ class _Run:
         """Gather evidence and plan. When evidence cannot be read, release the breaks and raise the error."""
         try:
             made = self._planned()
-            if pods := self._pods_of_doubt(made):
-                self._look_for_faults(sorted(pods))
+            if doubted := self._doubted(made):
+                self._look_for_faults(doubted)
                 made = self._planned()
             self._tools.on_step("evidence")
             return made
@@ -254,25 +251,34 @@ class _Run:
             ledger.release(self._dsn, self._name, reason=reason, clock=self._tools.clock)
             raise
 
-    def _pods_of_doubt(self, made: Plan) -> set[str]:
-        """Return the pods in which this run, or a person, would write an event from OLTP's rows."""
+    def _doubted(self, made: Plan) -> dict[str, set[str]]:
+        """Return pod -> the aggregates of which this run, or a person, would write an event from OLTP's rows."""
         asked = {
             break_id
             for escalation in made.escalations
             if escalation.reason.startswith(UNEXPLAINED_BEGINS)
             for break_id in escalation.break_ids
         }
-        return {action.pod for action in made.actions if action.kind is ActionKind.RESTATE} | {
-            self._evidence[item.pod].home(item.aggregate_key) for item in self._breaks if item.break_id in asked
-        }
+        found: dict[str, set[str]] = {}
+        for action in made.actions:
+            if action.kind is ActionKind.RESTATE:
+                found.setdefault(action.pod, set()).update(action.keys)
+        for item in self._breaks:
+            if item.break_id in asked and item.aggregate_key is not None:
+                found.setdefault(self._evidence[item.pod].home(item.aggregate_key), set()).add(item.aggregate_key)
+        return found
 
     def _planned(self) -> Plan:
         self._evidence = gather(self._tools.settings, self._breaks, self._tools.projection)
         return plan(self._breaks, self._evidence, self._budget)
 
-    def _look_for_faults(self, pods: Sequence[str]) -> None:
-        """Compare OLTP's identities and record the result, because an event from faulty rows would spread the error."""
-        results = self._tools.recheck((FAULTS,), pods)
+    def _look_for_faults(self, doubted: Mapping[str, Collection[str]]) -> None:
+        """Compare OLTP's identities of these aggregates, and of what they name, and record the result.
+
+        An event from faulty rows would spread the error.
+        """
+        keys = {pod: frozenset(key.split("/", 2)[2] for key in found) for pod, found in sorted(doubted.items())}
+        results = self._tools.recheck((FAULTS,), list(keys), keys)
         ledger.record(self._dsn, results, run=self._name, clock=self._tools.clock)
         for result in results:
             if result.verdict not in (Verdict.CONSISTENT, Verdict.INCONSISTENT):
@@ -324,14 +330,41 @@ class _Run:
                 self._hand_over(mine - self._refused, reason)
             self._refused |= mine
 
-    def _recheck(self, made: Plan) -> Sequence[PairResult]:
+    def _act_and_prove(self, made: Plan) -> tuple[list[PairResult], Recorded]:
+        """Execute the plan, compare again and record. What no build can mend is proven before the build, which is long.
+
+        Returns the results, and what recording them changed.
+        """
+        builds = [action for action in made.actions if action.kind is ActionKind.BUILD]
+        others = [action for action in made.actions if action.kind is not ActionKind.BUILD]
+        of_builds = {item.pair for item in self._breaks if mended_with(item.pair) is WAREHOUSE}
+        parts: list[tuple[list[Action], set[str] | None]] = [(others, None)]
+        if builds:
+            parts = [(others, {item.pair for item in self._breaks} - of_builds), (builds, of_builds)]
+        results: list[PairResult] = []
+        recorded = Recorded(run=self._name)
+        for actions_of_part, pairs in parts:
+            for action in actions_of_part:
+                self._act(action)
+            found = self._recheck(made, actions_of_part, pairs)
+            recorded += ledger.record(self._dsn, found, run=self._name, clock=self._tools.clock)
+            results += found
+        return results, recorded
+
+    def _recheck(
+        self, made: Plan, executed: Sequence[Action], of_pairs: Collection[str] | None
+    ) -> Sequence[PairResult]:
         """Compare the pairs of all breaks with actions, or found in order, in their pods; return the results.
+
+        `executed` are the actions since the last comparison, `of_pairs` the pairs that are compared; None: all.
 
         We also compare the pods whose last result of these pairs is unknown, perhaps because of the damage that was
         repaired. A check over all pods is unknown while one of them is.
         """
         touched = {cause for action in made.actions for cause in action.causes} | set(made.in_order)
-        compared = [item for item in self._breaks if item.break_id in touched]
+        compared = [
+            item for item in self._breaks if item.break_id in touched and (of_pairs is None or item.pair in of_pairs)
+        ]
         if not compared:
             return []
         pairs = tuple(dict.fromkeys(item.pair for item in compared))
@@ -342,7 +375,7 @@ class _Run:
             pairs,
             pods,
             claimed=self._breaks,
-            actions=made.actions,
+            actions=executed,
             incidents=ledger.groups(self._dsn),
             newest=newest,
         )
@@ -353,28 +386,3 @@ class _Run:
     def _sentence(self, error: BaseException) -> str:
         text = self._tools.clean(" ".join(str(error).split()))[:500]
         return text if isinstance(error, TieoutError) and text else f"{type(error).__name__}: {text}"
-
-
-def as_json(report: RepairReport) -> dict[str, Any]:
-    """Return a report as values that JSON can hold."""
-    return {
-        "run": report.run,
-        "is_dry_run": report.is_dry_run,
-        "is_clean": report.is_clean,
-        "is_nothing_changed": report.is_nothing_changed,
-        "breaks": [item.as_json() for item in report.breaks],
-        "left": report.left,
-        "plan": {
-            "actions": [vars(action) | {"keys": action.keys[:50]} for action in report.plan.actions],
-            "escalations": [vars(escalation) for escalation in report.plan.escalations],
-            "deferred": report.plan.deferred,
-            "in_order": report.plan.in_order,
-        },
-        "actions": [action.as_json() for action in report.actions],
-        "results": [result.as_json() for result in report.results],
-        "recorded": None if report.recorded is None else vars(report.recorded),
-        "settled": None if report.settled is None else vars(report.settled),
-        "refused": report.refused,
-        "beyond_budget": report.beyond_budget,
-        "busy_pods": report.busy_pods,
-    }

@@ -28,8 +28,10 @@ class Recheck(Protocol):
         """
 
 
-Build = Callable[[Mapping[str, int], bool], Mapping[str, int]]
-"""(Pod -> cut after which the warehouse is built again, whether it is a full build) -> pod -> cut of the build."""
+Build = Callable[[Mapping[str, int], bool, Sequence[str]], Mapping[str, int]]
+"""(Pod -> cut after which the warehouse is built again, whether it is a full build, the stored tables that are built;
+none: all) -> pod -> cut of the build.
+"""
 
 OnStep = Callable[[str], None]
 """Called after every step; tests kill the process in it."""

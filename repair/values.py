@@ -255,6 +255,9 @@ class Action:
     """For a build: pod -> the cut after which everything is built again."""
     is_full: bool = False
     """For a build: whether it is a full build."""
+    tables: tuple[str, ...] = ()
+    """For a build: the stored tables that are built again, where the newest complete build stands; empty: everything,
+    up to the newest cuts."""
     takes_lake_position: bool = False
     """For a whole view: whether it takes over the lake's position, because the log does not reach back to its own."""
 

@@ -2,8 +2,8 @@
 
 Whoever of ours changes the events says so in the snapshot (`derived/lake_connection.py`); every other snapshot that
 touched them is a sighting. The files that the catalog names are looked for, too: new ones at once, all of them in a
-rotation. Belongs here: a look, and how far it has come. Does not belong here: what a snapshot touched and which file is
-wrong (`witness/lake_seen.py`), comparing rows.
+rotation, in which some of them are read. Belongs here: a look, and how far it has come. Does not belong here: what a
+snapshot touched and which file is wrong (`witness/lake_seen.py`, `witness/file_memory.py`), comparing rows.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from contracts.sightings import Sighting, SightingKind
 from reconcile.connections import Connection, Connections
 from reconcile.sightings import keep_sightings
 from reconcile.witness_states import keep_position, kept_position
+from witness.file_memory import FileMemory
 from witness.lake_seen import (
     Snapshot,
-    file_sightings,
+    file_sighting,
     files_after,
     files_of,
     has_events,
@@ -62,6 +63,9 @@ class LakeWitness:
     _listening: Connection | None = None
     _rotated: tuple[str, int] = ("", 0)
     """The last file that the rotation has looked for; the next look goes on after it."""
+    _memory: FileMemory = field(default_factory=FileMemory)
+    _seen_files: set[tuple[str, int]] = field(default_factory=set)
+    """The files of the present rotation."""
     _known_wrong: set[tuple[str, int]] = field(default_factory=set)
     """Files that are wrong and were said: each is said once, until it is right again."""
     _connections: Connections = field(default_factory=Connections)
@@ -114,12 +118,23 @@ class LakeWitness:
         limit = self._files_at_once(catalog)
         some = files_after(catalog, self.data_path, self._rotated, limit)
         self._rotated = some[-1].key if len(some) == limit else ("", 0)
-        wrong = {one.key: one for one in [*files, *some] if one.wrong()}
-        self._known_wrong -= {one.key for one in [*files, *some]} - set(wrong)
+        self._seen_files |= {one.key for one in some}
+        if len(some) < limit:
+            self._memory.keep_only(self._seen_files)
+            self._seen_files = set()
+        self._memory.earn(self.interval_seconds)
+        looked = {one.key: one for one in [*files, *some]}
+        wrong = {key: reason for key, one in looked.items() if (reason := one.wrong())}
+        self._known_wrong -= set(looked) - set(wrong)
+        said = {key: reason for key, reason in wrong.items() if key not in self._known_wrong}
+        self._known_wrong |= set(said)
+        said |= {key: reason for key, one in looked.items() if key not in wrong and (reason := self._memory.wrong(one))}
         # A file that compaction has replaced meanwhile is named no more.
-        said = [one for one in wrong.values() if one.key not in self._known_wrong and is_still_named(catalog, one)]
-        self._known_wrong |= {one.key for one in said}
-        return [file_sightings(one, last) for one in said]
+        return [
+            file_sighting(looked[key], reason, last)
+            for key, reason in said.items()
+            if is_still_named(catalog, looked[key])
+        ]
 
     def _files_at_once(self, catalog: Connection) -> int:
         ((count,),) = catalog.execute("select count(*) from ducklake_data_file where end_snapshot is null").fetchall()

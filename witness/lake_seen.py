@@ -23,11 +23,9 @@ from reconcile.connections import Connection
 NAME = "lake"
 WATCHED = {
     "raw": LAKE.name,
-    **dict.fromkeys(("staging", "intermediate", "marts"), WAREHOUSE.name),
+    **dict.fromkeys(("staging", "intermediate", "marts", "builds"), WAREHOUSE.name),
 }
 """Schema -> the copy whose tables and views only writers of ours change."""
-UNWATCHED = {"builds": WAREHOUSE.name}
-"""The same of the schema of which only the files are looked at."""
 SNAPSHOTS_AT_ONCE = 5_000
 RAW, EVENTS = "raw", "events"
 
@@ -266,7 +264,7 @@ def files_after(catalog: Connection, data_path: str, key: tuple[str, int], limit
 
 def _files(catalog: Connection, query: str, data_path: str, **bound: Any) -> list[NamedFile]:
     root = str(Path(data_path).absolute()) + "/"
-    rows = catalog.execute(query, {**bound, "root": root, "schemas": [*WATCHED, *UNWATCHED]}).fetchall()
+    rows = catalog.execute(query, {**bound, "root": root, "schemas": list(WATCHED)}).fetchall()
     return [
         NamedFile(
             kind=kind,
@@ -286,14 +284,14 @@ def is_still_named(catalog: Connection, file: NamedFile) -> bool:
     return catalog.execute(IS_NAMED[file.kind], [file.number]).fetchone() is not None
 
 
-def file_sightings(file: NamedFile, snapshot: int) -> Sighting:
-    """Return what is seen of a file that is not as the catalog says."""
+def file_sighting(file: NamedFile, reason: str, snapshot: int) -> Sighting:
+    """Return what is seen of a file that is not as the catalog says, or not what it was."""
     return Sighting(
         witness=NAME,
         kind=SightingKind.LOST,
         pod=file.pod,
-        copy={**WATCHED, **UNWATCHED}[file.schema],
+        copy=WATCHED[file.schema],
         place=f"{file.schema}.{file.table}",
-        what=f"The {file.kind} file {file.number} ({file.path.name}) {file.wrong()}.",
+        what=f"The {file.kind} file {file.number} ({file.path.name}) {reason}.",
         transaction=f"{file.kind} file {file.number} at snapshot {snapshot}",
     )

@@ -94,6 +94,7 @@ SHOWN = {
         "log",
         "lake",
     ),
+    "sightings": ("seen_at", "witness", "copy", "place", "aggregate_id", "what", "written_at", "compared_at"),
     "breaks": ("break_id", "state", "kind", "pair", "entity", "owner", "first_seen_at", "reason"),
 }
 """Columns of each table that people see, if the table has them. A read model's table shows those of the OLTP table that
@@ -111,7 +112,7 @@ def explain(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tell the story of one order: what every store holds of it, and which breaks name it.
+    """Tell the story of one order: what every store holds of it, and which breaks and sightings name it.
 
     OLTP's rows with their versions; every event with its cut, position and age, and whether outbox, log (which stream
     entry) and lake have it; the marts with the journal; what customers and the warehouse see. What stands out comes

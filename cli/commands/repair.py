@@ -52,8 +52,8 @@ def repair(
     left different.
     """
     from reconcile.pairs import pairs_named
-    from repair.repair_run import as_json as report_json
     from repair.repair_run import repair_breaks
+    from repair.report_json import as_json as report_json
     from repair.values import Budget
     from stack.composition.repairing import repairing_tools
 

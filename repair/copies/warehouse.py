@@ -7,9 +7,13 @@ from __future__ import annotations
 
 from contracts.breaks import Break
 from contracts.ownership import Copy
+from reconcile.pairs import PAIRS
 from repair.drafting import Draft
 from repair.remedies import remedy_in_finance
 from repair.values import PodEvidence
+
+STORED_TABLES = {pair.name: table.partition(".")[2] for pair in PAIRS for table in pair.stored_tables}
+"""Pair -> the stored table that it compares, and which is right again once it alone was built again."""
 
 
 def decide(draft: Draft, item: Break, pod: PodEvidence, copy: Copy) -> None:
@@ -23,4 +27,4 @@ def decide(draft: Draft, item: Break, pod: PodEvidence, copy: Copy) -> None:
     # The restating event also updates the marts, because the next comparison builds them with it.
     if not remedy.is_restated or item.repairs > 1:
         known = pod.aggregates.get(item.aggregate_key)
-        draft.build(item, {} if known is None else known.first_cuts)
+        draft.build(item, {} if known is None else known.first_cuts, STORED_TABLES.get(item.pair))

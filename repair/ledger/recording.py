@@ -11,7 +11,7 @@ changes by people and repairs (`states.py`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -151,6 +151,13 @@ class Recorded:
     """Number of results that do not count, because a newer comparison was recorded before."""
     taken_in: tuple[tuple[str, str], ...] = ()
     """(Pair, pod) of the results that count."""
+
+    def __add__(self, other: Recorded) -> Recorded:
+        """Return what both changed, one after the other."""
+        both = {
+            one.name: getattr(self, one.name) + getattr(other, one.name) for one in fields(self) if one.name != "run"
+        }
+        return Recorded(run=self.run, **both)
 
     @property
     def breaks_ended(self) -> int:

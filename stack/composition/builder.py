@@ -11,7 +11,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -63,14 +63,14 @@ class WarehouseBuilder:
         if not self.is_building:
             self._order({})
 
-    def build_again(self, *, since: Mapping[str, int], full_refresh: bool) -> Built:
-        """Rebuild everything after the cuts `since`, or the whole warehouse.
+    def build_again(self, *, since: Mapping[str, int], full_refresh: bool, tables: Sequence[str] = ()) -> Built:
+        """Rebuild everything after the cuts `since`, or the whole warehouse; with `tables` only these stored tables.
 
         Raises WarehouseError, or UnprovenBuildError when only tests failed, unless the build is complete.
         """
         if self.is_building:
             self.build()
-        self._order({"full_refresh": True} if full_refresh else {"since": dict(since)})
+        self._order({"full_refresh": True} if full_refresh else {"since": dict(since), "tables": list(tables)})
         built = self.build()
         _check_complete(built)
         return built

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -44,10 +45,11 @@ def build_reconcile_context(
     settings: Settings, *, build: Build | None = None, lag_seconds_max: float | None = None
 ) -> ReconcileContext:
     """Return the context of a run of comparisons; `build` brings the warehouse to given cuts (by default with dbt)."""
+    lakes = _Lakes(settings=settings)
     return ReconcileContext(
         pods={pod.pod: pod.reader_dsn for pod in settings.pods},
-        take_cut=lambda pod: _take_cut(settings, pod),
-        open_lake=lambda: _open_lake(settings),
+        take_cut=lambda pod: _take_cut(settings, pod, lakes.opened),
+        open_lake=lakes.open,
         lake_cut=_lake_cut,
         build=build or (lambda cuts: _build(settings, cuts)),
         read_models_dsn=settings.read_models_dsn,
@@ -70,16 +72,41 @@ def build_reconcile_context(
     )
 
 
-def _take_cut(settings: Settings, pod: str) -> AbstractContextManager[OpenCut]:
+@dataclass(kw_only=True)
+class _Lakes:
+    """Opens the lake for a run, which asks it more than once."""
+
+    settings: Settings
+    newest: duckdb.DuckDBPyConnection | None = None
+
+    def open(self) -> duckdb.DuckDBPyConnection:
+        """Return a new connection; the run closes it."""
+        self.newest = _open_lake(self.settings)
+        return self.newest
+
+    @property
+    def opened(self) -> duckdb.DuckDBPyConnection | None:
+        """The connection of the run, while it is open."""
+        import duckdb
+
+        try:
+            return self.newest.execute("select 1") if self.newest is not None else None
+        except duckdb.ConnectionException:  # the run has ended
+            return None
+
+
+def _take_cut(
+    settings: Settings, pod: str, lake: duckdb.DuckDBPyConnection | None = None
+) -> AbstractContextManager[OpenCut]:
     from streams.cuts import cut_shape, take_reconciler_cut
 
     # After a database was set back, the comparison would find the lost facts as differences, and the repair would
     # remove them from the copies.
-    _check_same_history(settings, pod)
+    _check_same_history(settings, pod, lake)
     return take_reconciler_cut(settings.pod(pod).reader_dsn, cut_shape(settings), registered_by=REGISTERED_BY)
 
 
-def _check_same_history(settings: Settings, pod: str) -> None:
+def _check_same_history(settings: Settings, pod: str, lake: duckdb.DuckDBPyConnection | None) -> None:
     """Raise LogDivergedError when the database is not the one whose cuts were published.
 
     We ignore a log or a copy that does not answer: the step that needs it reports that error.
@@ -89,7 +116,7 @@ def _check_same_history(settings: Settings, pod: str) -> None:
 
     manifest = _last_manifest(settings, pod)
     with psycopg.connect(settings.pod(pod).reader_dsn, autocommit=True) as reader:
-        check_same_history(reader, manifest, pod, cut_sources_of(settings))
+        check_same_history(reader, manifest, pod, cut_sources_of(settings, lake))
 
 
 def _last_manifest(settings: Settings, pod: str) -> Manifest | None:

@@ -10,7 +10,7 @@ Belongs here: keeping that process, and taking turns with it. Does not belong he
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 
@@ -52,10 +52,10 @@ class KeptBuilder:
         with self._turn() as builder:
             return builder.build_to(cuts)
 
-    def build_again(self, since: Mapping[str, int], is_full: bool) -> Mapping[str, int]:
+    def build_again(self, since: Mapping[str, int], is_full: bool, tables: Sequence[str]) -> Mapping[str, int]:
         """Build again from these cuts on, or everything; raises what `WarehouseBuilder.build_again` raises."""
         with self._turn() as builder:
-            return builder.build_again(since=since, full_refresh=is_full).cuts
+            return builder.build_again(since=since, full_refresh=is_full, tables=tables).cuts
 
     def close(self) -> None:
         """End the process. One that builds ends by itself when this process does, because its input ends."""

@@ -31,7 +31,7 @@ COMPARED = ("status", "currency", "order_number")
 
 def findings(tables: Mapping[str, Tables]) -> list[str]:
     """Return the findings, a sentence each. `tables` has the rows by table of every store that answered."""
-    return [*_breaks(tables), *_parked(tables), *_events(tables), *_copies(tables)]
+    return [*_breaks(tables), *_sightings(tables), *_parked(tables), *_events(tables), *_copies(tables)]
 
 
 def _breaks(tables: Mapping[str, Tables]) -> Iterator[str]:
@@ -41,6 +41,12 @@ def _breaks(tables: Mapping[str, Tables]) -> Iterator[str]:
                 f"Break {row['break_id']} is {row['state']} ({row['pair']}: {row['entity']}, {row['kind']}), "
                 f"looked after by {row['owner']}."
             )
+
+
+def _sightings(tables: Mapping[str, Tables]) -> Iterator[str]:
+    for row in tables.get("witnesses", {}).get("sightings", ()):
+        if row["compared_at"] is None:
+            yield f"Seen in {row['place']} by the witness {row['witness']}, and not compared since: {row['what']}"
 
 
 def _parked(tables: Mapping[str, Tables]) -> Iterator[str]:

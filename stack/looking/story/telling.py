@@ -1,5 +1,5 @@
 """The story of one order, or of one gift card that no order names: what every store holds of it, event by event, and
-which breaks name it.
+which breaks and sightings name it.
 
 Belongs here: finding the order, and combining the stores' answers. A store that does not answer gets a section with its
 error. Does not belong here: the reads (`stack/looking/story/reads.py`), tables for people (`cli/commands/explain.py`).
@@ -19,6 +19,7 @@ import psycopg
 from contracts.clock import Clock, utc_now
 from contracts.errors import InputError, NotFoundError, StackError, TieoutError
 from contracts.settings import Settings
+from reconcile.sightings import sightings_of
 from repair import ledger
 from stack.looking.story import reads as story_reads
 from stack.looking.story.findings import findings
@@ -26,6 +27,7 @@ from stack.looking.story.reads import Aggregate, Place, Row
 from stack.scrubbing import scrubber
 
 BREAKS_MAX = 200
+SIGHTINGS_MAX = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +114,7 @@ class _Reader:
         parked = self._asked("lake", lambda: story_reads.read_lake_parked(self._connected(), place, keys), [])
         self._add("lake", {"parked": parked}, "now")
         self._add_breaks(keys)
+        self._add_sightings([one.id for one in everything])
         return Story(
             pod=place.pod,
             merchant_id=place.merchant_id,
@@ -198,6 +201,15 @@ class _Reader:
         rows = self._asked("breaks", read, [])
         if not self._is_silent("breaks"):
             self._add("breaks", {"breaks": rows}, "ended ones too")
+
+    def _add_sightings(self, aggregate_ids: Sequence[str]) -> None:
+        def read() -> list[Row]:
+            found = sightings_of(self._settings.control_dsn, aggregate_ids, limit=SIGHTINGS_MAX)
+            return [{**vars(one), "kind": one.kind.value, "copy": one.copy or "OLTP"} for one in found]
+
+        rows = self._asked("witnesses", read, [])
+        if not self._is_silent("witnesses"):
+            self._add("witnesses", {"sightings": rows}, "the newest first, compared ones too")
 
     def _add(self, store: str, tables: dict[str, list[Row]], stands_at: str) -> None:
         if not self._is_silent(store):

@@ -15,10 +15,12 @@ from contracts.clock import utc_now
 from contracts.errors import InputError, NotFoundError
 from contracts.money import format_minor
 from contracts.settings import Settings
+from contracts.sightings import Sighting, SightingKind
 from contracts.verdicts import Verdict
 from derived.lake_connection import open_lake
 from oltp.commands.execute import build_command_pod, execute
 from oltp.commands.redeem_gift_card import RedeemGiftCard
+from reconcile.sightings import keep_sightings
 from repair import ledger
 from stack.composition.draining import drain_everything
 from stack.composition.migrations import migrate_everything
@@ -27,7 +29,7 @@ from tests.integration.reconcile_world import Shop, open_shops
 from tests.values import one_cent, result_of
 
 SILENT = "host=127.0.0.1 port=1 dbname=none connect_timeout=2"
-STORES = ["OLTP", "events", "warehouse", "read models", "lake", "breaks"]
+STORES = ["OLTP", "events", "warehouse", "read models", "lake", "breaks", "witnesses"]
 
 
 @pytest.fixture
@@ -158,12 +160,14 @@ def test_what_is_wrong_or_waits_stands_out(settings: Settings, shop: Shop, run: 
         lake.execute("insert into lake.raw.events from lake.raw.events where event_type = 'order_placed'")
         lake.execute("delete from lake.raw.events where event_type = 'refund_requested'")
     record_break(settings, order.order_id)
+    record_sighting(settings, order.order_id)
     shop.cancel(shop.order().order_id)
     with build_command_pod(settings.pods[0]):
         story = read_story(settings, order.order_id)
     version = payment.version + 1
     assert story.findings == [
         "Break 1 is open (oltp_lake.order: orders, amount), looked after by data-platform.",
+        "Seen in oltp.orders by the witness oltp, and not compared since: A row was changed.",
         f"Event event-9 of {key} is parked on its way to account_view: No such field.",
         f"order_placed (version 1 of {order.order_id}) is in the lake 2 times.",
         f"refund_requested (version 1 of {refund.refund_id}) is in cut 1 and not in the lake.",
@@ -177,6 +181,8 @@ def test_what_is_wrong_or_waits_stands_out(settings: Settings, shop: Shop, run: 
     assert "parked_events" in shown and "Nothing stands out" not in shown
     answer = json.loads(run(order.order_number, "--json"))
     assert answer["findings"] == story.findings
+    (seen,) = next(one for one in answer["sections"] if one["store"] == "witnesses")["tables"]["sightings"]
+    assert (seen["copy"], seen["aggregate_id"], seen["compared_at"]) == ("OLTP", order.order_id, None)
     breaks = next(one for one in answer["sections"] if one["store"] == "breaks")["tables"]["breaks"]
     assert [one["break_id"] for one in breaks] == [1]
 
@@ -185,6 +191,20 @@ def record_break(settings: Settings, order_id: str) -> None:
     found = one_cent(order_id, entity="orders", merchant_id="united-kingdom")
     result = result_of(verdict=Verdict.INCONSISTENT, compared=1, sample=(found,), checked_at=utc_now())
     ledger.record(settings.control_dsn, [result], run="by hand")
+
+
+def record_sighting(settings: Settings, order_id: str) -> None:
+    seen = Sighting(
+        witness="oltp",
+        kind=SightingKind.UNANNOUNCED,
+        pod="pod1",
+        copy=None,
+        place="oltp.orders",
+        aggregate_id=order_id,
+        what="A row was changed.",
+    )
+    with psycopg.connect(settings.control_dsn) as connection:
+        keep_sightings(connection, [seen])
 
 
 def test_what_was_just_committed_is_on_its_way(settings: Settings, shop: Shop) -> None:
@@ -202,7 +222,7 @@ def test_what_was_just_committed_is_on_its_way(settings: Settings, shop: Shop) -
     [
         ({"log_url": "redis://127.0.0.1:1/0"}, ["log"]),
         ({"read_models_dsn": SILENT}, ["read models"]),
-        ({"control_dsn": SILENT}, ["breaks"]),
+        ({"control_dsn": SILENT}, ["breaks", "witnesses"]),
         ({"catalog_dsn": SILENT}, ["lake", "warehouse"]),
     ],
 )

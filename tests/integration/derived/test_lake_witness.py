@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -183,6 +184,23 @@ def test_a_file_that_is_gone_or_cut_is_seen_once_and_again_after_it_was_right(wa
     assert watched.seen() == found
     cut.write_bytes(whole[:-2])
     assert len(watched.seen()) == len(found) + 1
+
+
+def test_a_file_that_was_written_again_in_its_size_is_seen(watched: Watched) -> None:
+    assert watched.seen() == []
+    (file, *_) = watched.files()
+    content, times = file.read_bytes(), (file.stat().st_atime_ns, file.stat().st_mtime_ns)
+    file.write_bytes(content)
+    assert watched.seen() == []  # as it was
+    file.write_bytes(bytes([*content[:100], content[100] ^ 1, *content[101:]]))
+    (found,) = watched.seen()
+    assert (found.kind, found.place, found.copy) == (SightingKind.LOST, "raw.events", "lake")
+    assert "was written again" in found.what
+    assert watched.seen() == [found]
+    # Nor does it help to set the time back: the files are read in turn.
+    file.write_bytes(content)
+    os.utime(file, ns=times)
+    assert len(watched.seen()) == 2
 
 
 def test_a_catalog_that_was_set_back_or_replaced_is_blindness(watched: Watched) -> None:

@@ -403,6 +403,21 @@ def test_marts_are_built_from_the_lowest_cut_concerned_and_from_nothing_when_tha
         assert built(again).is_full and built(again).since == {}
 
 
+def test_a_stored_table_is_built_alone_where_nothing_else_needs_a_build() -> None:
+    orders = a_break(3, "lake_warehouse.orders_history", "int_orders_history")
+    journal = a_break(4, "lake_warehouse.journal_entries", "int_journal_entries")
+    alone = built(orders, journal)
+    assert (alone.tables, alone.since, alone.is_full) == (
+        ("int_journal_entries", "int_orders_history"),
+        {"pod1": 4},
+        False,
+    )
+    assert built(orders, MART).tables == () and built(orders, SUM).tables == ()
+    assert built(replace(orders, repairs=2)).is_full and built(replace(orders, repairs=2)).tables == ()
+    (_, after_events) = planned(orders, pod=in_pod(damage(DamageKind.ALTERED), built_cut=9)).actions
+    assert (after_events.kind, after_events.tables) == (ActionKind.BUILD, ())
+
+
 def test_one_build_serves_all_pods() -> None:
     other = replace(in_pod(aggregate=replace(RIGHT, first_cuts={"pod2": 5}, home="pod2")), pod="pod2")
     breaks = [MART, replace(MART, break_id=2, pod="pod2")]
