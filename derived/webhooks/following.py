@@ -109,7 +109,8 @@ class WebhookProjection:
 
     def _begin_at_end(self, pod: str, known: Sequence[tuple[Any, ...]]) -> ProjectionState:
         end = self._log.tail(pod, 1)
-        count = len(end.manifest.partitions) if end.manifest is not None else 0
+        # Of an empty log one partition, so that it is known from where on to follow.
+        count = len(end.manifest.partitions) if end.manifest is not None else 1
         positions = {partition: Position(cut=end.own_cut, chunk=0) for partition in range(count)}
         epoch = end.manifest.epoch if end.manifest is not None else ""
         if not self._is_observed_only:
