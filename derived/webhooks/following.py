@@ -70,6 +70,10 @@ class WebhookProjection:
 
     @contextmanager
     def _transaction(self) -> Iterator[Cursor]:
+        if self._is_observed_only:
+            with psycopg.connect(self._dsn, connect_timeout=10) as connection, connection.cursor() as cursor:
+                yield cursor
+            return
         if self._connection is None or self._connection.closed or self._connection.broken:
             self._connection = psycopg.connect(self._dsn, connect_timeout=10)
         with self._connection.transaction(), self._connection.cursor() as cursor:
