@@ -13,7 +13,7 @@ from api.calls import Answer, Call
 from api.declaring import Criticality, Handler, Route, Work
 from api.roles import OPERATORS
 from contracts.errors import NotFoundError
-from contracts.ownership import COPIES
+from contracts.ownership import copy_named
 
 FORMATS = {
     "certificate.json": "application/json",
@@ -76,7 +76,6 @@ def get_status(call: Call) -> Answer:
 def get_freshness(call: Call) -> Answer:
     """Return how far every copy of every pod is behind, beside what the contract allows."""
     status = call.services.operations.status()
-    targets = {copy.name: copy for copy in COPIES}
     copies = [
         Freshness(
             copy=one["name"],
@@ -85,8 +84,8 @@ def get_freshness(call: Call) -> Answer:
             applied_cut=one["applied_cut"],
             lag_seconds=one["lag_seconds"],
             lag_events=one["lag_events"],
-            freshness_seconds=targets[one["name"]].freshness_seconds,
-            late_seconds_max=targets[one["name"]].late_seconds_max,
+            freshness_seconds=copy_named(one["name"]).freshness_seconds,
+            late_seconds_max=copy_named(one["name"]).late_seconds_max,
         )
         for one in (*status["projections"], *status["warehouse"])
     ]

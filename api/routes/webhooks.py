@@ -16,6 +16,7 @@ from api.commands import REPLAYED
 from api.cursors import Page, PageQuery, page_of, position_after
 from api.declaring import Criticality, Route, Work
 from api.roles import ADMINS
+from api.routes.keys import NoBody
 from api.webhooks.store import OVERLAP, OVERLAP_MAX, Done, Endpoint, Wanted
 from contracts.errors import ConflictError, InputError
 from contracts.limits import Title
@@ -130,10 +131,6 @@ class DeliveryStanding(msgspec.Struct, frozen=True, kw_only=True):
     failed_at: datetime | None
     failed_because: str
     pods: list[PodDelivery]
-
-
-class NoBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An empty object."""
 
 
 def list_endpoints(call: Call) -> Answer:

@@ -70,6 +70,10 @@ class WebhookProjection:
 
     @contextmanager
     def _transaction(self) -> Iterator[Cursor]:
+        if self._is_observed_only:
+            with psycopg.connect(self._dsn, connect_timeout=10) as connection, connection.cursor() as cursor:
+                yield cursor
+            return
         if self._connection is None or self._connection.closed or self._connection.broken:
             self._connection = psycopg.connect(self._dsn, connect_timeout=10)
         with self._connection.transaction(), self._connection.cursor() as cursor:
@@ -109,7 +113,8 @@ class WebhookProjection:
 
     def _begin_at_end(self, pod: str, known: Sequence[tuple[Any, ...]]) -> ProjectionState:
         end = self._log.tail(pod, 1)
-        count = len(end.manifest.partitions) if end.manifest is not None else 0
+        # Of an empty log one partition, so that it is known from where on to follow.
+        count = len(end.manifest.partitions) if end.manifest is not None else 1
         positions = {partition: Position(cut=end.own_cut, chunk=0) for partition in range(count)}
         epoch = end.manifest.epoch if end.manifest is not None else ""
         if not self._is_observed_only:

@@ -65,18 +65,19 @@ class Attempt:
 class Poster:
     """Sends messages; a context manager, in one event loop."""
 
-    master: bytes
+    master: bytes = field(repr=False)
     """What the endpoints' secrets are computed from."""
     open_hosts: Collection[str]
     timeout_seconds: float
     resolve: Resolve | None = None
     """None: the machine's resolver."""
-    _client: httpx.AsyncClient = field(init=False)
-    _lookups: ThreadPoolExecutor = field(init=False)
+    _client: httpx.AsyncClient = field(init=False, repr=False)
+    _lookups: ThreadPoolExecutor = field(init=False, repr=False)
 
     async def __aenter__(self) -> Self:
         """Open the connections' pool."""
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)
+        # A kept connection would be shared by all names of its address, though it was made for one of them.
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
         self._client = httpx.AsyncClient(trust_env=False, timeout=self.timeout_seconds, limits=limits)
         self._lookups = ThreadPoolExecutor(LOOKUPS_AT_ONCE, thread_name_prefix="webhook-names")
         return self

@@ -112,6 +112,9 @@ delete from webhooks.deliveries as d using webhooks.kept as k
 where k.endpoint_id = d.endpoint_id and k.pod = d.pod and d.pod = %(pod)s and d.cut <= k.pruned_cut
   and d.state <> 'waiting' and coalesce(d.acknowledged_at, d.recorded_at) < %(before)s
 """
+_FORGET_REQUESTS = "delete from webhooks.requests where made_at < %s"
+REQUESTS_KEPT = timedelta(days=30)
+"""So long a request with the same idempotency key is answered as before."""
 REMOVED_AT_ONCE = 5_000
 
 
@@ -194,9 +197,13 @@ class Queue:
         return self.connection.execute(_REMOVE_DELETED, (REMOVED_AT_ONCE,)).rowcount
 
     def prune(self, keep: timedelta, proven_cut: int, now: datetime) -> int:
-        """Remove what was acknowledged long ago, of cuts that a comparison has proven; return how many."""
+        """Remove what was acknowledged long ago, of cuts that a comparison has proven; return how many.
+
+        Also removes the answers to old requests.
+        """
         values: dict[str, Any] = {"pod": self.pod, "before": now - keep, "proven_cut": proven_cut}
         with self.connection.transaction():
+            self.connection.execute(_FORGET_REQUESTS, [now - REQUESTS_KEPT])
             self.connection.execute(_NOTE_PRUNED, values)
             return self.connection.execute(_PRUNE, values).rowcount
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from contracts.errors import RelayBusyError
+from contracts.ownership import WEBHOOKS
 from contracts.settings import PodSettings, Settings
 from stack.composition.projections import PROJECTIONS, build_projection, prepare_projection
 from stack.processes.apart import run_apart
@@ -123,7 +124,7 @@ def propagating(settings: Settings) -> Iterator[None]:
 def _followers(settings: Settings) -> Iterator[Callable[[threading.Event], None]]:
     for pod in settings.pods:
         yield partial(_relay, pod, settings)
-        for name in PROJECTIONS:
+        for name in (*PROJECTIONS, WEBHOOKS.name):
             yield partial(_follow, name, pod.pod, settings)
 
 

@@ -162,7 +162,8 @@ def read_status(values: Settings, *, has_passwords: bool = False) -> Status:
     `has_passwords`: whether the DSNs of the pods contain passwords.
     """
     with ThreadPoolExecutor(max_workers=8) as pool:
-        servers, workers = pool.submit(_servers, values), pool.submit(Supervisor(var_dir=values.var_dir).states)
+        servers, webhooks = pool.submit(_servers, values), pool.submit(_webhooks, values)
+        workers = pool.submit(Supervisor(var_dir=values.var_dir).states)
         pods = [pool.submit(_pod_status, pod, values) for pod in values.pods]
         copies = [pool.submit(_projection_status, *one, values) for one in product(followers(values), values.pods)]
         transactions = [pool.submit(_asked, partial(open_in, pod), lambda _: []) for pod in values.pods]
@@ -172,7 +173,6 @@ def read_status(values: Settings, *, has_passwords: bool = False) -> Status:
         unmet = pool.submit(_asked, partial(read_unmet, values), lambda _: None)
         drills, coverage = pool.submit(_drills_summary, values), pool.submit(_coverage_line, values)
         witnesses = pool.submit(_asked, partial(read_witnesses, values), lambda _: [])
-        webhooks = pool.submit(_asked, partial(_stopped_endpoints, values), lambda _: "")
         uncompared = pool.submit(_asked, partial(read_uncompared, values), lambda _: "")
         warehouse, near = pool.submit(_warehouse_statuses, values), pool.submit(_near_limits, values)
         left_out, missing = pool.submit(_left_out, values), pool.submit(pages_missing, values)
@@ -375,10 +375,10 @@ def _coverage_line(values: Settings) -> tuple[str | None, bool]:
     return _asked(lambda: read_line(values), lambda _: (None, False))
 
 
-def _stopped_endpoints(values: Settings) -> str:
+def _webhooks(values: Settings) -> str:
     from derived.webhooks.standing import stopped_endpoints
 
-    return stopped_endpoints(values.control_dsn)
+    return _asked(lambda: stopped_endpoints(values.control_dsn), lambda _: "")
 
 
 def _left_out(values: Settings) -> list[str] | None:

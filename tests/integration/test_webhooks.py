@@ -18,6 +18,7 @@ import psycopg
 import pytest
 
 from api.webhooks.store import Done, EndpointStore, Wanted
+from bench.repair_ways import InProcess, run_round
 from contracts.breaks import BreakState
 from contracts.errors import ConflictError
 from contracts.progress import SILENT
@@ -25,6 +26,8 @@ from contracts.settings import Settings
 from contracts.verdicts import DifferenceClass, PairResult, Verdict
 from contracts.webhooks import EVENT_TYPES
 from derived.webhooks.sending import run_sending
+from drills.damages.rounds import ROUNDS
+from drills.damages.webhooks import CELLS
 from reconcile.comparison_run import run_pairs
 from reconcile.results import save_results
 from repair import ledger
@@ -173,6 +176,17 @@ def test_what_is_lost_or_forged_becomes_a_break_and_is_told_again(world: World) 
         world.receiver.wait(lambda: not world.counts(endpoint_id).get("waiting"))
     assert [one.message_id for one in world.receiver.taken[number:]] == [lost]
     assert world.compare().verdict is Verdict.CONSISTENT
+
+
+def test_every_damage_of_the_notes_is_found_and_mended(world: World) -> None:
+    for _ in range(len(CELLS)):
+        world.shops[0].order()
+    world.propagate()
+    (damages,) = [one for one in ROUNDS if one.cells is CELLS]
+    with repairing_tools(world.settings, SILENT) as tools:
+        outcomes = run_round(InProcess(tools), world.settings, damages)
+    assert len(outcomes) == len(CELLS) and [one for one in outcomes if not one.is_expected] == []
+    assert world.compare().verdict is Verdict.CONSISTENT and not world.receiver.tried
 
 
 def test_one_bad_endpoint_parks_alone_keeps_its_order_and_goes_on_when_told(world: World) -> None:

@@ -33,6 +33,7 @@ from finance.books import migrate as migrate_books
 from oltp.commands.execute import CommandPod, build_command_pod, execute
 from oltp.commands.register_merchant import RegisterMerchant
 from oltp.directory import migrate_directory
+from reconcile.results import migrate as migrate_results
 from repair.audit import migrate as migrate_audit
 from repair.ledger import migrate as migrate_ledger
 from stack.ports import free_port
@@ -105,7 +106,15 @@ def api_settings(
     with redis.Redis.from_url(valkey_server.url()) as client:
         client.flushall()
     migrate_directory(settings.control_dsn)
-    for migrate in (migrate_keys, migrate_webhooks, migrate_ledger, migrate_audit, migrate_books, migrate_drills):
+    for migrate in (
+        migrate_keys,
+        migrate_webhooks,
+        migrate_results,
+        migrate_ledger,
+        migrate_audit,
+        migrate_books,
+        migrate_drills,
+    ):
         migrate(settings.control_dsn)
     migrate_read_models(settings.read_models_dsn)
     with SearchStore(base_folder(settings)).transaction() as session:

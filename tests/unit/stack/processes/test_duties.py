@@ -62,6 +62,12 @@ def settings(tmp_path: Path) -> Settings:
         api_port=8181,
         api_requests_per_second=10,
         api_requests_at_once=5,
+        webhook_open_hosts=("127.0.0.1", "hooks.internal"),
+        webhook_endpoints_max=3,
+        webhook_give_up_hours=5,
+        webhook_timeout_seconds=4,
+        webhook_waiting_max=900,
+        webhook_keep_days=8,
     )
 
 
