@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import duckdb
 import msgspec
@@ -34,12 +34,22 @@ select exists (
 """
 
 
+_SAYS_SOME = f"""
+select exists (
+    from {LAKE}.raw.events
+    where aggregate_type = $aggregate_type and contains(payload, $quoted)
+      and coalesce(json_array_length(payload, $path), 0) > 0
+)
+"""
+
+
 def grow(connection: duckdb.DuckDBPyConnection) -> None:
     """Add to the stored histories the columns of new fields for which every stored event has the default.
 
     A new optional field is such a field when its first version is deployed: nobody wrote it before. Then rows that are
     already stored are as a build from nothing would make them, and nothing is computed anew. A field of a list's
-    elements, a new list, and a type with converted versions are left to `is_outgrown`.
+    elements, a new list of parts that have lists themselves, and a type with converted versions are left to
+    `is_outgrown`.
     """
     stored = _stored(connection)
     for aggregate_type, state in STATE_TYPES.items():
@@ -53,6 +63,8 @@ def grow(connection: duckdb.DuckDBPyConnection) -> None:
             kind = payload_type(hints[field.name])
             if isinstance(kind, str):
                 _add_column(connection, aggregate_type, field.name, kind, _literal(field.default))
+            elif all(isinstance(part, str) for part in kind[0].values()):
+                _add_list(connection, aggregate_type, field.name, kind[0])
 
 
 def _add_column(connection: duckdb.DuckDBPyConnection, aggregate_type: str, name: str, kind: str, default: str) -> None:
@@ -61,6 +73,17 @@ def _add_column(connection: duckdb.DuckDBPyConnection, aggregate_type: str, name
         table = f"{LAKE}.intermediate.int_{aggregate_type}s_history"
         with transaction(connection, "build"):
             connection.execute(f"alter table {table} add column {name} {kind} default {default}")
+
+
+def _add_list(connection: duckdb.DuckDBPyConnection, aggregate_type: str, name: str, parts: Mapping[str, str]) -> None:
+    """Add the column of a new list, which is empty in every event; the lake has no lists as defaults of columns."""
+    bound = {"aggregate_type": aggregate_type, "quoted": f'"{name}"', "path": f"$.state.{name}"}
+    if connection.execute(_SAYS_SOME, bound).fetchall() == [(False,)]:
+        table = f"{LAKE}.intermediate.int_{aggregate_type}s_history"
+        kind = ", ".join(f"{part} {of}" for part, of in parts.items())
+        with transaction(connection, "build"):
+            connection.execute(f"alter table {table} add column {name} struct({kind})[]")
+            connection.execute(f"update {table} set {name} = []")
 
 
 def _literal(default: object) -> str:

@@ -19,7 +19,7 @@ from contracts.events.adjustment import AdjustmentKind, AdjustmentState
 from contracts.events.common import AggregateState
 from contracts.events.entitlement import CustomerEntitlementState, Grant, MerchantEntitlementState
 from contracts.events.fulfillment import FulfillmentLine, FulfillmentState
-from contracts.events.merchant import MerchantState, Synonym, TaxRate
+from contracts.events.merchant import MerchantState, TaxRate
 from contracts.events.order import DEPOSIT_TAX_CATEGORY, LineKind, OrderDiscount, OrderLine, OrderState, OrderStatus
 from contracts.events.payment import PaymentCapture, PaymentState, PaymentStatus
 from contracts.events.product import Attribute, ProductKind, ProductState, Variant
@@ -450,7 +450,6 @@ class Commerce:
             free_shipping_from_minor=None,
             tax_rates=rates,
             registered_at=self.now,
-            synonyms=[Synonym(words="thing", means="object")],
         )
         product = ProductState(
             merchant_id=merchant,

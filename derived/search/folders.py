@@ -40,7 +40,7 @@ class PodFolder:
         """Return the folder of a readable version of the schema that has an index, if this version has none."""
         if self.current() is not None:
             return None
-        found = (PodFolder(path, self.pod) for path in self._readable())
+        found = (PodFolder(path.parent, self.pod) for path in self._older_paths())
         return next((folder for folder in found if folder.current() is not None), None)
 
     def read_from(self) -> Path | None:
@@ -51,11 +51,11 @@ class PodFolder:
     def remove_versions(self) -> None:
         """Remove the pod's indexes of older versions of the schema, once this version has one."""
         if self.current() is not None:
-            for path in self._readable():
-                PodFolder(path, self.pod).wipe()
+            for path in self._older_paths():
+                shutil.rmtree(path, ignore_errors=True)
 
-    def _readable(self) -> list[Path]:
-        return [self.path.parent.with_name(version) for version in READABLE]
+    def _older_paths(self) -> list[Path]:
+        return [self.path.parent.with_name(version) / self.pod for version in READABLE]
 
     def current_or_first(self) -> Path:
         """Return the folder of the current generation, and begin the first one if there is no index.
@@ -102,7 +102,8 @@ class PodFolder:
 
     def wipe(self) -> None:
         """Remove everything of the pod. Its consumer begins anew, and is told how if the log no longer has it all."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        for path in (self.path, *self._older_paths()):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def base_folder(settings: Settings) -> Path:

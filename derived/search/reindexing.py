@@ -19,7 +19,7 @@ from contracts.settings import Settings
 from derived.keyed.projection import KeyedProjection, lake_opener
 from derived.search.documents import PRODUCTS, ROOTS
 from derived.search.folders import PodFolder, base_folder
-from derived.search.positions import Bookkeeping
+from derived.search.positions import Bookkeeping, rows_of_kind
 from derived.search.projection import NAME
 from derived.search.schema import SCHEMA, open_any
 from derived.search.store import SearchStore
@@ -38,7 +38,7 @@ class Outlook:
     pod: str
     schema: str
     products: int
-    """Products in the present index of this version of the schema; 0 if there is none."""
+    """Products in the index; 0 if there is none."""
     cut: int
     """The cut up to which it has everything."""
     generation: str
@@ -60,14 +60,13 @@ class Reindexed:
 def outlook(settings: Settings, pod: str) -> Outlook:
     """Return what a reindexing would replace; it changes nothing."""
     folder = PodFolder(base_folder(settings), pod)
-    current, older = folder.current(), folder.older()
-    present = PodWriting(folder)
-    books = present.books if older is None else books_of(older)
+    older, current = folder.older(), folder.read_from()
+    searcher = None if current is None else open_any(current).searcher()
     return Outlook(
         pod=pod,
         schema=SCHEMA if older is None else older.path.parent.name,
-        products=len(present.keys(PRODUCTS)),
-        cut=floor_cut({number: at for number, (_, at) in books.stored().items()}),
+        products=len(rows_of_kind(searcher, PRODUCTS.aggregate_type)),
+        cut=floor_cut({number: at for number, (_, at) in Bookkeeping(searcher).stored().items()}),
         generation="" if current is None else current.name,
     )
 

@@ -8,9 +8,15 @@ from typing import Any
 import pytest
 
 from api.declaring import Role
+from api.pods import Pods
 from api.positions import HEADER, Position, token_of
 from contracts.ids import uuid7
+from derived.keyed.rows import Content
+from derived.search.documents import PRODUCTS, ListedProduct, ListedVariant
+from derived.search.folders import base_folder
+from derived.search.store import SearchStore
 from oltp.commands.upsert_product import UpsertProduct, VariantInput
+from oltp.directory import Placement
 from tests.integration.api.conftest import RIVAL, Asked
 from tests.integration.api.indexing import index_everything
 from tests.integration.shop import LOCATION, MERCHANT
@@ -201,3 +207,37 @@ def test_what_is_listed_but_gone_says_so_on_its_page_and_cannot_be_bought(asked:
         assert refused.status_code == 409 and refused.json()["type"] == f"/problems/{problem}", refused.text
     index_everything(asked.settings)
     assert {item["product_id"] for item in search(asked, {"q": "gramophone"}).json()["items"]} == {sold_out}
+
+
+def test_of_a_merchant_that_has_moved_every_index_is_asked(
+    asked: Asked, indexed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    came_back = Placement(merchant_id=MERCHANT, pod="pod1", epoch=3)
+    monkeypatch.setattr(Pods, "names", ["pod1", "pod2"])
+    monkeypatch.setattr(asked.services.pods, "placement", lambda _merchant_id: came_back)
+    assert search(asked, {"q": "lantern"}).status_code == 503, "half an answer would mislead"
+    left = ListedProduct(
+        merchant_id=MERCHANT,
+        product_id=str(uuid7()),
+        pod="pod2",
+        epoch="e",
+        version=1,
+        directory_epoch=2,
+        title="Lantern left in pod 2",
+        kind="goods",
+        tax_category="standard",
+        is_active=True,
+        variants=[ListedVariant(variant_id=str(uuid7()), sku="LEFT", title="", is_active=True, unit_price_micro=1)],
+    )
+    with SearchStore(base_folder(asked.settings)).transaction() as session:
+        session.lock_positions("pod2", [0])
+        session.write(PRODUCTS, Content(rows=[left], children=[], absent=[]))
+    answer = search(asked, {"q": "lantern"})
+    assert {item["title"]["text"] for item in answer.json()["items"]} == {
+        "Mug with a lantern",
+        "Storm lantern",
+        "Lantern left in pod 2",
+    }
+    assert answer.json()["total"] == 3 and answer.headers["Tieout-Applied-Cut"].startswith("pod1:")
+    typed = asked.ask("GET", "/v1/suggestions", params={"q": "lantern lef"})
+    assert typed.json() == {"suggestions": ["lantern left"]}
