@@ -1,7 +1,7 @@
-"""Sampled comparison of cached answers with OLTP: by key, each at the cut that it says it was read at.
+"""Comparing cached answers with OLTP: by key, each at the cut that it says it was read at.
 
 Belongs here: what a page must say, in SQL of its own, and whether an event has touched it since. Does not belong here:
-drawing the sample, and dropping what differs (`stack/composition/sampling.py`).
+which answers are compared (`reconcile/copies/answer_cache.py`), drawing a sample (`stack/composition/sampling.py`).
 
 An answer of cut *n* has every event of the cuts up to *n*, and may have later ones. If no event since S(n) concerns its
 merchant, its product or one of its variants, it must say what OLTP says now: then a difference is an error of the
@@ -13,7 +13,7 @@ the outbox was pruned since the answer was read, a change may look like an error
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -36,14 +36,47 @@ class Finding(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SampledPage:
-    """A product's page as the cache holds it."""
+class NamedAnswer:
+    """Which answer: its kind, without the version of its shape, and what it is about."""
 
+    text: str
+    """Its name in the cache."""
+    kind: str
     merchant_id: str
-    product_id: str
+    subject: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class GoodAnswer:
+    """An answer that the cache would serve as a good one."""
+
     cut: int
     body: bytes | None
-    """None: the cache says that there is no such product."""
+    """None: the cache says that there is no such thing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldFloors:
+    """How far the cache has followed a pod, and the last cut that touched each tag, read at one moment."""
+
+    since_cut: int
+    """Floors up to this cut are not kept: answers from before it are not good."""
+    applied_cut: int
+    """Every event up to this cut is in the floors."""
+    begun_cut: int
+    """Events up to this cut may be in them."""
+    floors: Mapping[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldAnswers:
+    """What the cache holds of one pod."""
+
+    names: Callable[[], Iterable[NamedAnswer]]
+    good: Callable[[Sequence[NamedAnswer]], Mapping[str, GoodAnswer]]
+    """Returns by name those that the cache would serve."""
+    floors: Callable[[int], HeldFloors | None]
+    """(Cut) -> the floors above it; None: the cache follows nothing of the pod, and serves nothing of it."""
 
 
 class _Variant(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,23 +138,27 @@ select exists (
 """
 
 
-def compare_pages(reader_dsn: str, pages: Sequence[SampledPage]) -> list[Finding]:
-    """Return what each page is, compared in one snapshot of its pod."""
+def compare_answers(reader_dsn: str, answers: Sequence[tuple[NamedAnswer, GoodAnswer]]) -> list[Finding]:
+    """Return what each answer is, compared in one snapshot of its pod; unknown: of a kind that is not compared."""
     with psycopg.connect(reader_dsn) as connection:
         connection.execute(_BEGIN)
-        return [_compare(connection, page) for page in pages]
+        return [_compare(connection, name, answer) for name, answer in answers]
 
 
-def _compare(connection: psycopg.Connection[Any], page: SampledPage) -> Finding:
-    key = {"merchant_id": page.merchant_id, "product_id": page.product_id}
-    (is_known,) = connection.execute(_SNAPSHOT, {"cut": page.cut}).fetchone() or (False,)
-    if not is_known:
+def _compare(connection: psycopg.Connection[Any], name: NamedAnswer, answer: GoodAnswer) -> Finding:
+    (is_known,) = connection.execute(_SNAPSHOT, {"cut": answer.cut}).fetchone() or (False,)
+    if not is_known or name.kind not in _COMPARED:
         return Finding.UNKNOWN
+    return _COMPARED[name.kind](connection, name, answer)
+
+
+def _compare_page(connection: psycopg.Connection[Any], name: NamedAnswer, answer: GoodAnswer) -> Finding:
+    key = {"merchant_id": name.merchant_id, "product_id": name.subject}
     expected = _expected(connection, key)
-    if _decoded(page.body) == expected:
+    if _decoded(answer.body) == expected:
         return Finding.SAME
     variants = [variant.variant_id for variant in expected.variants] if expected is not None else []
-    touched = connection.execute(_TOUCHED, {**key, "cut": page.cut, "variants": variants}).fetchone()
+    touched = connection.execute(_TOUCHED, {**key, "cut": answer.cut, "variants": variants}).fetchone()
     return Finding.CHANGED if touched is not None and touched[0] else Finding.DIFFERENT
 
 
@@ -161,3 +198,9 @@ def _expected(connection: psycopg.Connection[Any], key: Mapping[str, str]) -> _P
         currency=currency,
         variants=sorted(variants, key=lambda variant: (variant.sku, variant.variant_id)),
     )
+
+
+_COMPARED: Mapping[str, Callable[[psycopg.Connection[Any], NamedAnswer, GoodAnswer], Finding]] = {
+    "product_page": _compare_page,
+}
+"""By kind of answer."""

@@ -97,7 +97,7 @@ def _compare_again(
     with progress.step("Comparing again at new cuts") as step:
         context = build_reconcile_context(values, build=warehouse.build_to)
         seen = {pod: SeenKeys(ids=frozenset(ids)) for pod, ids in keys.items()}
-        plans = plans_for(values.control_dsn, list(keys), pairs, context.now(), seen=seen)
+        plans = plans_for(values.control_dsn, list(keys), pairs, context.now(), seen=seen, absent=context.absent)
         results = run_pairs(context, pairs, pods, on_progress=step.say, plans=plans)
     save_results(values.control_dsn, results)
     return results

@@ -26,7 +26,7 @@ import psycopg
 
 from contracts.clock import Clock, utc_now
 from contracts.events import STATE_TYPES
-from contracts.ownership import LAKE, LOG, OWNER_FAMILIES, WAREHOUSE, copy_named, family_of
+from contracts.ownership import LAKE, LOG, OWNER_FAMILIES, WAREHOUSE, absent_copies, copy_named, family_of
 from contracts.settings import Settings
 from contracts.sightings import KeptSighting, SightingKind
 from reconcile.comparison_run import OnProgress, run_comparison
@@ -240,7 +240,7 @@ class Reconciler:
         """Compare all pairs (without finance: those that need no build) incrementally; return (results, swept)."""
         pairs = [pair.name for pair in PAIRS if with_finance or pair.copy != WAREHOUSE.name]
         pods = [pod.pod for pod in self.settings.pods]
-        plans = plans_for(self.settings.control_dsn, pods, pairs, self.clock())
+        plans = plans_for(self.settings.control_dsn, pods, pairs, self.clock(), absent=absent_copies(self.settings))
         found = self._compare(pairs, pods, plans, self._look_between)
         swept = min((plans[pod].share if pod in plans else 1.0 for pod in pods), default=0.0)
         return len(found.results), swept
@@ -253,7 +253,8 @@ class Reconciler:
             plans: Mapping[str, SweepPlan] = {}
             if target.ids is not None:
                 seen_now = {target.pod: SeenKeys(ids=target.ids, cuts=target.cuts)}
-                plans = plans_for(dsn, [target.pod], target.pairs, self.clock(), seen=seen_now)
+                absent = absent_copies(self.settings)
+                plans = plans_for(dsn, [target.pod], target.pairs, self.clock(), seen=seen_now, absent=absent)
             # A complete comparison is long: what is seen meanwhile does not wait for it.
             look = self._look_between if target.ids is None else None
             results = self._compare(target.pairs, [target.pod], plans, look).results
