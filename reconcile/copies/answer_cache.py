@@ -59,6 +59,8 @@ touched as (
     union all
     select 'product:' || aggregate_id, cut from events where aggregate_type = 'product'
     union all
+    select 'catalog:' || merchant_id, cut from events where aggregate_type = 'product'
+    union all
     select 'variant:' || json_extract_string(payload, '$.state.variant_id'), cut from events
     where aggregate_type = 'stock_movement'
     union all
@@ -175,6 +177,7 @@ ANSWERS_PAIR = Pair(
     right="cache: what it would serve as a good answer",
     description="Every answer that no event has touched since it was read: it must say what OLTP says now.",
     cannot_catch=(
+        "Hits that a cached search lacks, and their rank: only what it says of the products that it lists is compared. "
         "A lie about something that changes all the time: such an answer is dropped soon. A change in the outbox that "
         "was pruned since the answer was read may look like an error; to drop an answer does no harm."
     ),
