@@ -19,12 +19,13 @@ from contracts.assembled import Assembled
 from contracts.errors import PodFencedError
 from contracts.settings import Settings
 from derived.answer_cache.caches import cache_at, notices_of
-from derived.answer_cache.kinds import PRODUCT_PAGE, AnswerKind
+from derived.answer_cache.kinds import MERCHANT, PRODUCT_PAGE, SEARCH_PAGE, AnswerKind
 from derived.answer_cache.near import NearAnswers
 from derived.answer_cache.port import AnswerCache
 from derived.answer_cache.reading import AnswerReader, Served, Source
 from derived.answer_cache.valkey_notices import ValkeyNotices
 from oltp.directory import Placement
+from oltp.reads.merchant_page import read_merchant
 from oltp.reads.product_page import read_product_page
 
 Read = Callable[[psycopg.Connection[Any], Placement], Assembled]
@@ -64,6 +65,22 @@ class Answers:
             return read_product_page(connection, merchant_id, product_id, directory_epoch=placement.epoch)
 
         return self._answer(PRODUCT_PAGE, merchant_id, product_id, read, is_fresh=is_fresh)
+
+    def merchant(self, merchant_id: str, *, is_fresh: bool) -> Served:
+        """Return a merchant's configuration; `is_fresh`: from OLTP, whatever the cache has."""
+
+        def read(connection: psycopg.Connection[Any], placement: Placement) -> Assembled:
+            return read_merchant(connection, merchant_id, directory_epoch=placement.epoch)
+
+        return self._answer(MERCHANT, merchant_id, "", read, is_fresh=is_fresh)
+
+    def search_page(self, merchant_id: str, subject: str, ask: Callable[[str], Assembled]) -> Served | None:
+        """Return the first page of a search: `ask` puts it together from the index of a pod. None without a cache."""
+        if self._cached is None:
+            return None
+        placement = self._pods.placement(merchant_id)
+        key = SEARCH_PAGE.key(placement.pod, merchant_id, placement.epoch, subject)
+        return self._cached.reader.read(SEARCH_PAGE, key, lambda: ask(placement.pod))
 
     def _answer(self, kind: AnswerKind, merchant_id: str, subject: str, read: Read, *, is_fresh: bool) -> Served:
         """Return an answer; where the merchant has moved meanwhile, once more from its new pod."""

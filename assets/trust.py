@@ -9,7 +9,7 @@ Belongs here: these assets. Does not belong here: the tables (`repair/`), the dr
 import dagster as dg
 from dagster import AssetExecutionContext
 
-from assets.copies import COPY_KEYS
+from assets.copies import ALL_KEYS
 from assets.graph import FINANCE_OWNERS, OWNERS
 from assets.platform import PLATFORM, platform_of
 from contracts.clock import utc_now
@@ -23,7 +23,7 @@ GROUP = "trust"
 
 breaks = dg.AssetSpec(
     BREAKS,
-    deps=list(COPY_KEYS.values()),
+    deps=list(ALL_KEYS.values()),
     group_name=GROUP,
     owners=[*OWNERS, *FINANCE_OWNERS],
     kinds={"postgres"},

@@ -32,6 +32,7 @@ from bench.world import running_system
 from contracts.breaks import BreakState
 from contracts.clock import utc_now
 from contracts.errors import StackError
+from contracts.ownership import absent_copies
 from contracts.settings import Settings
 from contracts.verdicts import PairResult, Verdict
 from contracts.waiting import wait_until
@@ -191,7 +192,8 @@ def _compare_all(settings: Settings, soak: Soak, context: ReconcileContext, say:
 
 def _plans(settings: Settings) -> Mapping[str, SweepPlan]:
     """Return the scope of an incremental round by pod."""
-    return plans_for(settings.control_dsn, [pod.pod for pod in settings.pods], None, utc_now())
+    pods, absent = [pod.pod for pod in settings.pods], absent_copies(settings)
+    return plans_for(settings.control_dsn, pods, None, utc_now(), absent=absent)
 
 
 def _compare_late(settings: Settings, soak: Soak, context: ReconcileContext, say: Callable[[str], None]) -> None:

@@ -9,6 +9,7 @@ Belongs here: measuring copies and reporting it. Does not belong here: the targe
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import dagster as dg
@@ -16,9 +17,12 @@ from dagster import AssetCheckExecutionContext
 
 from assets.gauges import checked_key
 from assets.platform import PLATFORM, Platform, platform_of
-from contracts.ownership import COPIES, LOG, WAREHOUSE, Copy, Lateness, copy_named
+from contracts.ownership import CART, COPIES, LOG, WAREHOUSE, Copy, Lateness, absent_copies, copy_named
+from contracts.settings import Settings
 from contracts.text import are, counted
 from derived.warehouse_lag import observe_warehouse
+from oltp.carts.valkey_carts import ValkeyCarts
+from oltp.carts.valkey_server import CartServer
 from streams.clocks import database_clock
 from streams.draining import observe_pod
 from streams.lag import ProjectionLag, observe
@@ -57,13 +61,40 @@ class DataLag:
 
 
 def lags_of(platform: Platform, copy_name: str) -> list[DataLag]:
-    """Return how far a copy is behind, per pod."""
+    """Return how far a copy is behind, per pod; a copy that this system does not have is not behind."""
+    if copy_name in absent_copies(platform.settings):
+        return [DataLag(pod=pod.pod, lag_seconds=0.0, lag_events=0) for pod in platform.settings.pods]
+    if copy_name == CART.name:
+        return _cart_lags(platform.settings)
     waiting = {pod.pod: observe_pod(pod, platform.settings) for pod in platform.settings.pods}
     if copy_name == LOG.name:
         return [_behind(pod, [_outbox_row(pod, seen)]) for pod, seen in waiting.items()]
     found = _projection_lags(platform, "lake" if copy_name == WAREHOUSE.name else copy_name)
     lags = [_data_lag(lag, _outbox_row(lag.pod, waiting[lag.pod])) for lag in found]
     return _with_build(platform, lags) if copy_name == WAREHOUSE.name else lags
+
+
+def _cart_lags(settings: Settings) -> list[DataLag]:
+    """Return per pod how many carts wait to be written through, and for how long the first one has."""
+    with closing(CartServer(settings.carts_url)) as server:
+        carts = ValkeyCarts(server, queued_max=settings.carts_queued_max)
+        waiting = {pod.pod: carts.waiting(pod.pod) for pod in settings.pods}
+    return [
+        _behind(
+            pod,
+            [
+                {
+                    "pod": pod,
+                    "place": "carts, not written through",
+                    "applied_cut": 0,
+                    "lag_events": number,
+                    "lag_seconds": round(seconds, 3),
+                    "state": "behind" if number else "current",
+                }
+            ],
+        )
+        for pod, (number, seconds) in waiting.items()
+    ]
 
 
 def _projection_lags(platform: Platform, projection_name: str) -> list[ProjectionLag]:

@@ -13,7 +13,7 @@ from contextlib import suppress
 import dagster as dg
 from dagster import AssetCheckExecutionContext
 
-from assets.copies import COPY_KEYS
+from assets.copies import ALL_KEYS
 from assets.graph import LAKE_EVENTS, mart_key, oltp_key
 from assets.platform import PLATFORM, Platform, platform_of
 from assets.trust import BREAKS
@@ -21,7 +21,7 @@ from contracts.breaks import BreakGroup, BreakState
 from contracts.clock import utc_now
 from contracts.errors import ComparisonError
 from contracts.money import amount_name, in_major_units
-from contracts.ownership import LOG, WAREHOUSE, WEBHOOKS
+from contracts.ownership import LOG, WAREHOUSE, WEBHOOKS, absent_copies
 from contracts.runs import INCREMENTAL, RECONCILIATION_TAG, SCHEDULE_TAG
 from contracts.text import counted, visible
 from contracts.verdicts import ColumnDifference, PairResult, Verdict
@@ -56,7 +56,7 @@ def checked_key(pair: Pair) -> dg.AssetKey:
         return mart_key(OTHER_MARTS.get(fact, fact) if pair.name.startswith(FINANCE) else "journal")
     # Events in the log are on their way to the lake, so the lake shows the log's comparisons. It also shows those of
     # the notes of webhooks, which are no asset of their own.
-    return LAKE_EVENTS if pair.copy in (LOG.name, WEBHOOKS.name) else COPY_KEYS[pair.copy]
+    return LAKE_EVENTS if pair.copy in (LOG.name, WEBHOOKS.name) else ALL_KEYS[pair.copy]
 
 
 def check_name(pair: Pair) -> str:
@@ -111,10 +111,19 @@ def check_result(
 ) -> dg.AssetCheckResult:
     """Return one pair's check over all pods.
 
+    Without results the system has no such copy: every other pair always has one, if only that it could not look.
     Raises ComparisonError if a pod's verdict is unknown and no other pod's verdict fails the check. `incidents` are the
     pair's incidents that have not ended; `repaired_by` is the run of the repair that made this comparison.
     """
     verdicts = {result.verdict for result in results}
+    if not results:
+        return dg.AssetCheckResult(
+            asset_key=checked_key(pair),
+            check_name=check_name(pair),
+            passed=True,
+            description=f"This system has no {pair.copy}, so there is nothing to compare.",
+            metadata={"compared": 0},
+        )
     if Verdict.UNKNOWN in verdicts and Verdict.INCONSISTENT not in verdicts:
         raise ComparisonError(could_not_look(results))
     is_wrong = Verdict.INCONSISTENT in verdicts and not _is_accepted(results, incidents)
@@ -180,7 +189,8 @@ def compare(
     """
     control_dsn = platform.settings.control_dsn
     chosen = [pod.pod for pod in platform.settings.pods if pods is None or pod.pod in pods]
-    plans = plans_for(control_dsn, chosen, pairs, utc_now()) if is_incremental else {}
+    absent = absent_copies(platform.settings)
+    plans = plans_for(control_dsn, chosen, pairs, utc_now(), absent=absent) if is_incremental else {}
     with platform.propagating():
         comparison = run_comparison(platform.reconcile_context(), pairs, pods, on_progress, plans)
     save_results(control_dsn, comparison.results)

@@ -15,7 +15,7 @@ from contracts.clock import utc_now
 from contracts.ownership import SWEEP_SECONDS_MAX
 from contracts.text import counted
 from reconcile.coverage import read_coverage
-from reconcile.pairs import PAIRS
+from reconcile.pairs import pairs_of
 from reconcile.sweep import Coverage
 
 NAME = "everything_is_compared_in_time"
@@ -63,7 +63,12 @@ def sweep_now(platform: Platform) -> dg.AssetCheckResult:
     """Read the coverage and return the check."""
     settings = platform.settings
     found = read_coverage(settings.control_dsn)
-    never = [(pair.name, pod.pod) for pair in PAIRS for pod in settings.pods if (pair.name, pod.pod) not in found]
+    never = [
+        (pair.name, pod.pod)
+        for pair in pairs_of(settings)
+        for pod in settings.pods
+        if (pair.name, pod.pod) not in found
+    ]
     return sweep_result(list(found.values()), never, utc_now())
 
 

@@ -26,14 +26,16 @@ from contracts.events.upcasting import UnreadableEventError, read_state
 
 @dataclass(frozen=True, kw_only=True)
 class Assembled:
-    """An answer, put together in one snapshot of a pod's database."""
+    """An answer, put together in one snapshot of a pod's database, or in one commit of its search index."""
 
     body: bytes | None
     """JSON. None: what was asked for does not exist, which is an answer, too."""
     epoch: str
     """The epoch of `cut`."""
     cut: int
-    """The last cut that was registered in that snapshot: every event of the cuts up to it is in the answer."""
+    """The last cut that was registered in that snapshot, or that the index has applied: every event of the cuts up to
+    it is in the answer.
+    """
     tags: tuple[str, ...]
     """What it is made of."""
 
@@ -48,6 +50,11 @@ def product_tag(product_id: str) -> str:
     return f"product:{product_id}"
 
 
+def catalog_tag(merchant_id: str) -> str:
+    """Return the tag of all that shows which products a merchant has, as a search does."""
+    return f"catalog:{merchant_id}"
+
+
 def variant_tag(variant_id: str) -> str:
     """Return the tag of all that shows how much of a variant can be sold."""
     return f"variant:{variant_id}"
@@ -57,7 +64,7 @@ class Touch(StrEnum):
     """What an event touches."""
 
     MERCHANT = "the merchant"
-    PRODUCT = "the product"
+    PRODUCT = "the product, and the catalog of its merchant"
     STOCK = "the variants whose stock it changes"
     NOTHING = "nothing that is shown in an assembled answer"
 
@@ -133,7 +140,7 @@ def touched_by(event: TouchingEvent) -> Sequence[str]:
     if touch is Touch.NOTHING:
         return ()
     if touch is Touch.PRODUCT:
-        return (product_tag(event.aggregate_id),)
+        return product_tag(event.aggregate_id), catalog_tag(event.merchant_id)
     if touch is Touch.STOCK:
         try:
             return [variant_tag(variant_id) for variant_id in _variants(event)]

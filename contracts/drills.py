@@ -13,7 +13,7 @@ from datetime import timedelta
 from enum import StrEnum
 
 from contracts.errors import InputError
-from contracts.ownership import COPIES, KEYED, LAKE, LOG, WAREHOUSE, Copy, CopyKind
+from contracts.ownership import ANSWER_CACHE, CART, COPIES, KEYED, LAKE, LOG, WAREHOUSE, Copy, CopyKind
 
 PROOF_AGE_MAX = timedelta(days=8)
 """A proof that is older than this does not count any more. The schedule runs the drills every night."""
@@ -130,6 +130,82 @@ WIPED = {
     CopyKind.READ_MODEL: "Its tables, positions and parked events are emptied",
     CopyKind.SEARCH: "The folders of its indexes are deleted, positions and parked events included",
 }
+
+
+def _cache_drills() -> tuple[Drill, ...]:
+    cache, worker = ANSWER_CACHE, "Its consumers are killed and kept from starting."
+    return (
+        Drill(
+            copy=cache,
+            test=DrillTest.REPLAY,
+            breaks="Its server is emptied while its consumers run: answers, floors and positions are gone.",
+            meanwhile=(Promise.IS_GONE, *TRADING, Promise.SERVES_WHAT_IT_HAS),
+            recovers="Its consumers begin anew at the end of the log; whoever asks for a page fills the cache again.",
+            afterwards=BACK,
+        ),
+        Drill(
+            copy=cache,
+            test=DrillTest.LAG,
+            breaks=worker,
+            meanwhile=LATE,
+            recovers="Its consumers are started; they go on from the position that they committed with the floors.",
+            afterwards=(Promise.CATCHES_UP, *PROVEN),
+        ),
+        Drill(
+            copy=cache,
+            test=DrillTest.STALE_READ,
+            breaks=f"{worker} {cache.stale_decision}",
+            meanwhile=(Promise.SERVES_WHAT_IT_HAS, Promise.STALE_DECISIONS_FAIL),
+            recovers="Its consumers are started.",
+            afterwards=(Promise.CATCHES_UP, *PROVEN),
+        ),
+        Drill(
+            copy=cache,
+            test=DrillTest.SOURCE_OUTAGE,
+            breaks="Its server is killed and stays away.",
+            meanwhile=(*TRADING, Promise.OUTAGE_IS_REPORTED, Promise.SERVES_WHAT_IT_HAS),
+            recovers="Its server is started again; consumers go on, or begin anew if it has lost what it held.",
+            afterwards=BACK,
+        ),
+    )
+
+
+def _cart_drills() -> tuple[Drill, ...]:
+    writer = "The worker that writes carts through to their pods is killed and kept from starting."
+    return (
+        Drill(
+            copy=CART,
+            test=DrillTest.REPLAY,
+            breaks="Its server is emptied: all carts and sessions are gone.",
+            meanwhile=(Promise.IS_GONE, *TRADING, Promise.SERVES_WHAT_IT_HAS),
+            recovers="Each cart comes back from its pod when somebody asks for it.",
+            afterwards=BACK,
+        ),
+        Drill(
+            copy=CART,
+            test=DrillTest.LAG,
+            breaks=writer,
+            meanwhile=(*LATE, Promise.SERVES_WHAT_IT_HAS),
+            recovers="The worker is started; it writes what waits.",
+            afterwards=(Promise.CATCHES_UP, *PROVEN),
+        ),
+        Drill(
+            copy=CART,
+            test=DrillTest.STALE_READ,
+            breaks=f"{writer} {CART.stale_decision}",
+            meanwhile=(Promise.SERVES_WHAT_IT_HAS, Promise.STALE_DECISIONS_FAIL),
+            recovers="The worker is started.",
+            afterwards=(Promise.CATCHES_UP, *PROVEN),
+        ),
+        Drill(
+            copy=CART,
+            test=DrillTest.SOURCE_OUTAGE,
+            breaks="Its server is killed and stays away; shoppers go on with what their pods have.",
+            meanwhile=(*TRADING, Promise.OUTAGE_IS_REPORTED, Promise.SERVES_WHAT_IT_HAS),
+            recovers="Its server is started again; the worker merges what the pods have got meanwhile.",
+            afterwards=BACK,
+        ),
+    )
 
 
 def _view_drills(view: Copy) -> tuple[Drill, ...]:
@@ -280,6 +356,8 @@ DRILLS: tuple[Drill, ...] = (
         afterwards=BACK,
     ),
     *(drill for view in KEYED for drill in _view_drills(view)),
+    *_cache_drills(),
+    *_cart_drills(),
 )
 """The matrix: every copy of the contract with every test, in the order in which a run goes through it."""
 

@@ -11,8 +11,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from contracts.errors import InputError
+
+if TYPE_CHECKING:
+    from contracts.settings import Settings
 
 
 class Lateness(StrEnum):
@@ -36,7 +40,10 @@ class CopyKind(StrEnum):
     SEARCH = "search index"
     """Documents in an index that shoppers search."""
     CACHE = "cache"
-    """Answers that are put together from OLTP when they are asked for, and kept until an event touches them."""
+    """Answers that are put together from OLTP when they are asked for, and kept until an event touches them. Not built
+    and not rebuilt: a wrong one is dropped, and an empty cache is right."""
+    CART = "cart"
+    """What visitors have picked: an owner of its own kind, with two stores that are merged, each of the other."""
     WEBHOOKS = "webhooks"
     """What merchants' own systems are told of their events."""
 
@@ -78,6 +85,8 @@ class Copy:
     """The least time between two commits while events arrive: a commit of some stores takes long."""
     step_events_max: int = 50_000
     """The most events that its consumer applies at once; fewer where the store answers nobody meanwhile."""
+    setting: str = ""
+    """The setting with the address of a server of its own. A system that has no such server has no such copy."""
 
     @property
     def module(self) -> str:
@@ -231,14 +240,33 @@ ANSWER_CACHE = Copy(
     asset=("serving", "answer_cache"),
     shown_as=("valkey",),
     built_by="derived/answer_cache/following.py",
-    found_by=(),
+    found_by=("oltp_answer_cache", "lake_floors"),
+    stale_decision="A product is ordered at the price that its cached page shows, though it costs more meanwhile.",
+    setting="cache_url",
     # Its server answers nobody while it applies a step, and its readers wait a quarter of a second at most.
     step_events_max=2_000,
     freshness_seconds=5,
     late_seconds_max=60,
-    rebuilt_by="nothing: an empty cache is right, and fills itself",
+    rebuilt_by="nothing: what is wrong is dropped, an empty cache is right and fills itself",
     when_down="Each page is put together from OLTP. When too many are asked for, pages are refused, not checkouts.",
     runbook="runbooks/answer_cache.md",
+)
+CART = Copy(
+    name="cart",
+    kind=CopyKind.CART,
+    store="Valkey, and within a second the merchant's pod",
+    description="What visitors have picked, on all their devices. Two stores hold it, and each repairs the other.",
+    asset=("serving", "cart"),
+    shown_as=("valkey", "postgres"),
+    built_by="oltp/carts/writer.py",
+    found_by=("oltp_cart",),
+    stale_decision="A cart is checked out at what it showed, though a device has taken something out meanwhile.",
+    setting="carts_url",
+    freshness_seconds=5,
+    late_seconds_max=60,
+    rebuilt_by="a merge of both stores, which may be repeated; Valkey's lost carts come from the pod when asked for",
+    when_down="With either store shoppers have their carts; without Valkey they sign in again. Orders go on.",
+    runbook="runbooks/carts.md",
 )
 WEBHOOKS = Copy(
     name="webhooks",
@@ -260,8 +288,8 @@ WEBHOOKS = Copy(
 SWEEP_SECONDS_MAX = 6 * 3600
 """Every key of every pair is compared at least once within this time, even if unchanged; else a check fails."""
 
-COPIES = (LOG, LAKE, WAREHOUSE, ACCOUNT_VIEW, FULFILLMENT_VIEW, MERCHANT_SALES, SEARCH)
-"""All copies, in the order in which facts reach them."""
+COPIES = (LOG, LAKE, WAREHOUSE, ACCOUNT_VIEW, FULFILLMENT_VIEW, MERCHANT_SALES, SEARCH, ANSWER_CACHE, CART)
+"""All copies, in the order in which facts reach them; the cart, which has no facts, is the last."""
 READ_MODELS = tuple(copy for copy in COPIES if copy.kind is CopyKind.READ_MODEL)
 KEYED = (*READ_MODELS, SEARCH)
 """The copies with rows per aggregate, which are rebuilt from the lake, all or by key."""
@@ -359,11 +387,16 @@ FACTS = (
 
 def copy_named(name: str) -> Copy:
     """Return the copy of that name; InputError lists the known ones."""
-    known = (*COPIES, *BEGINNING_AT_END)
+    known = (*COPIES, WEBHOOKS)
     for copy in known:
         if copy.name == name:
             return copy
-    raise InputError(f"There is no copy named {name!r}; known copies: {', '.join(copy.name for copy in known)}.")
+    raise InputError(f"There is no copy named {name!r}; known copies: {', '.join(copy.name for copy in COPIES)}.")
+
+
+def absent_copies(settings: Settings) -> frozenset[str]:
+    """Return the names of the copies that the system of these settings does not have, as it has no server for them."""
+    return frozenset(copy.name for copy in COPIES if copy.setting and not getattr(settings, copy.setting))
 
 
 def family_of(pair: str) -> str:

@@ -25,7 +25,7 @@ PAUSE_SECONDS = 0.2
 
 def ask(system: System, copy: Copy, sale: Sale) -> Answer:
     """Ask a copy about a sale."""
-    if copy.kind in (CopyKind.READ_MODEL, CopyKind.SEARCH):
+    if copy.kind in (CopyKind.READ_MODEL, CopyKind.SEARCH, CopyKind.CACHE):
         return drilled(copy).ask(system, sale)
     if copy.name == LAKE.name:
         return _ask_lake(system, sale)

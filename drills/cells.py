@@ -14,7 +14,7 @@ from contracts.drills import Drill, DrillTest, Promise
 from contracts.ownership import LAKE, WAREHOUSE, Copy, CopyKind
 from drills import decisions, probes, wiping
 from drills.answers import ask, ask_report, await_sale, says_its_age, serves_what_it_has
-from drills.copies import LOOKED_AT, drilled
+from drills.copies import LOOKED_AT, answer_cache, cart, drilled
 from drills.scene import Scene
 from drills.system import CONTROL_SERVER, LOG_SERVER
 from streams.lag import trim_log
@@ -269,6 +269,14 @@ PLAYS: Mapping[tuple[CopyKind, DrillTest], Play] = {
     (CopyKind.SEARCH, DrillTest.LAG): fall_behind,
     (CopyKind.SEARCH, DrillTest.STALE_READ): read_stale_view,
     (CopyKind.SEARCH, DrillTest.SOURCE_OUTAGE): lose_log_server,
+    (CopyKind.CACHE, DrillTest.REPLAY): answer_cache.replay,
+    (CopyKind.CACHE, DrillTest.LAG): fall_behind,
+    (CopyKind.CACHE, DrillTest.STALE_READ): answer_cache.read_stale,
+    (CopyKind.CACHE, DrillTest.SOURCE_OUTAGE): answer_cache.lose_server,
+    (CopyKind.CART, DrillTest.REPLAY): cart.replay,
+    (CopyKind.CART, DrillTest.LAG): cart.fall_behind,
+    (CopyKind.CART, DrillTest.STALE_READ): cart.read_stale,
+    (CopyKind.CART, DrillTest.SOURCE_OUTAGE): cart.lose_server,
 }
 
 

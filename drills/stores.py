@@ -18,7 +18,7 @@ from psycopg import sql
 
 from contracts.clock import Clock, utc_now
 from contracts.errors import PropagationError
-from contracts.ownership import LAKE, LOG, WAREHOUSE, Copy, CopyKind, Lateness
+from contracts.ownership import CART, LAKE, LOG, WAREHOUSE, Copy, CopyKind, Lateness
 from contracts.text import counted
 from contracts.waiting import comes_true
 from derived.lake_connection import open_lake
@@ -27,6 +27,8 @@ from derived.search.asking import PAGE_MAX, Question, Search
 from derived.search.folders import base_folder
 from drills.system import System
 from drills.trading import SKU, merchant_of
+from oltp.carts.valkey_carts import ValkeyCarts
+from oltp.carts.valkey_server import CartServer
 from streams import codec
 from streams.draining import observe_pod
 from streams.lag import observe
@@ -231,6 +233,10 @@ class ProjectionStore(_Store):
         """Return by order id how often it has each order."""
         if self.copy.kind is CopyKind.READ_MODEL:
             return _in_view(self.copy, self.system, pod, order_ids)
+        if self.copy.kind is CopyKind.SEARCH:
+            return _in_index(self.system, pod, order_ids)
+        if self.copy.kind is CopyKind.CACHE:
+            return _on_page(self.system, pod, order_ids)
         return _in_lake(self.system, pod, order_ids)
 
 
@@ -246,6 +252,40 @@ def reported_copy(copy: Copy, rows: Sequence[Mapping[str, Any]], pod: str) -> St
         lag_seconds=found["lag_seconds"],
         is_whole=found["state"] not in ("gap", "ahead"),
     )
+
+
+@dataclass(kw_only=True)
+class CartStore(_Store):
+    """Carts: a cart has no cuts, so it is at cut 1 when nothing waits to be written through, else at 0."""
+
+    copy: Copy = CART
+
+    def workers(self) -> tuple[str, ...]:
+        """Return the writer of all pods."""
+        return ("cart-writer",)
+
+    def standing(self, pod: str, *, clock: Clock = utc_now) -> Standing:
+        """Return how many carts wait to be written, and for how long the first has; the offset of `clock` is added."""
+        with closing(CartServer(self.system.settings.carts_url)) as server:
+            number, seconds = ValkeyCarts(server, queued_max=self.system.settings.carts_queued_max).waiting(pod)
+        later = max(0.0, (clock() - utc_now()).total_seconds()) if number else 0.0
+        return Standing(copy=self.copy, cut=0 if number else 1, lag_events=number, lag_seconds=seconds + later)
+
+    def reported(self, status: Mapping[str, Any], pod: str) -> Standing | None:
+        """Return the same from a status."""
+        found = next(one for one in status["projections"] if one["name"] == self.copy.name and one["pod"] == pod)
+        if found["state"] == "unreachable":
+            return None
+        cut = 0 if found["lag_events"] else 1
+        return Standing(copy=self.copy, cut=cut, lag_events=found["lag_events"], lag_seconds=found["lag_seconds"])
+
+    def goal(self, pod: str) -> int:
+        """Return the cut at which nothing waits."""
+        return 1
+
+    def counts(self, pod: str, order_ids: Sequence[str], *, after_cut: int) -> Mapping[str, int]:
+        """Return nothing: a cart has no orders. Its drills count what was put into carts (`drills/copies/cart.py`)."""
+        return {}
 
 
 @dataclass(kw_only=True)
@@ -324,8 +364,20 @@ def _in_index(system: System, pod: str, order_ids: Sequence[str]) -> Mapping[str
     return dict.fromkeys(order_ids, goods)
 
 
-def store_of(copy: Copy, system: System) -> LogStore | ProjectionStore | WarehouseStore:
+def _on_page(system: System, pod: str, order_ids: Sequence[str]) -> Mapping[str, int]:
+    """Return by order id whether the page of the drill's goods has taken its units off exactly once.
+
+    The page has no orders; what is left of the goods is right only if it knows every order, and none twice.
+    """
+    from drills.copies.answer_cache import is_page_right
+
+    return dict.fromkeys(order_ids, int(is_page_right(system, pod)))
+
+
+def store_of(copy: Copy, system: System) -> LogStore | ProjectionStore | WarehouseStore | CartStore:
     """Return the store of a copy."""
+    if copy.name == CART.name:
+        return CartStore(system=system)
     if copy.name == LOG.name:
         return LogStore(system=system)
     if copy.name == WAREHOUSE.name:

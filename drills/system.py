@@ -14,6 +14,8 @@ from reconcile.context import ReconcileContext
 from streams.projection import Projection
 
 LOG_SERVER = "valkey"
+CARTS_SERVER = "carts"
+CACHE_SERVER = "cache"
 CONTROL_SERVER = "control"
 """The server of the lake's catalog, the views and the control database. The server of a pod has the pod's name."""
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from assets.copies import copy_asset
+from assets.copies import copy_asset, merged_spec
 from assets.gauges import gauges
 from assets.oltp import oltp_tables
 from assets.propagation import drain_asset
@@ -27,7 +27,7 @@ from checks.freshness import freshness
 from checks.pairs import comparisons
 from checks.quality import expectations
 from checks.sweep import sweep
-from contracts.ownership import PROJECTED
+from contracts.ownership import CART, FOLLOWERS
 from contracts.settings import Settings
 from orchestration import warehouse
 from orchestration.alerts import alerts
@@ -86,7 +86,8 @@ def build_definitions(settings: Settings, resources: Mapping[str, object] | None
         assets=[
             oltp_tables,
             drain_asset(pods),
-            *(copy_asset(copy, pods) for copy in PROJECTED),
+            *(copy_asset(copy, pods) for copy in FOLLOWERS),
+            merged_spec(CART),
             breaks_table,
             alerts_table,
             drills,

@@ -12,7 +12,7 @@ here: reading Valkey (the caller passes it in), merging (`oltp/domain/carts.py`)
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
@@ -28,7 +28,7 @@ AT_ONCE = 500
 SAMPLE = 20
 
 _PAGE = """
-select carts.merchant_id, carts.cart_id::text, carts.state::text from oltp.carts
+select carts.merchant_id, carts.cart_id::text from oltp.carts
 inner join oltp.residents on carts.merchant_id = residents.merchant_id
 where (carts.merchant_id, carts.cart_id) > (%s, %s) order by carts.merchant_id, carts.cart_id limit %s
 """
@@ -81,6 +81,10 @@ class CartFindings:
     differences: tuple[CartDifference, ...] = ()
     changing: int = 0
     """Carts that differed at both looks and were changed in between: neither equal nor wrong."""
+    waiting: int = 0
+    """Carts that differ and wait to be written to the pod, which does so when it can: late, not wrong."""
+    undecided: tuple[CartKey, ...] = ()
+    """Those that wait or were changed: the comparison says nothing of them."""
     reason: str = ""
 
     @property
@@ -89,7 +93,8 @@ class CartFindings:
         said = f"{self.pod}: {self.verdict}, {counted(self.compared, 'cart')} compared"
         kinds = {kind: sum(1 for item in self.differences if item.kind is kind) for kind in CartClass}
         found = ", ".join(f"{number:,} {kind}" for kind, number in kinds.items() if number)
-        return f"{said}{'; ' + found if found else ''}{'; ' + self.reason if self.reason else ''}."
+        late = f"{self.waiting:,} not written yet" if self.waiting else ""
+        return f"{'; '.join(filter(None, (said, found, late, self.reason)))}."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +106,19 @@ class CartSides:
     valkey_page: Callable[[int], tuple[int, Sequence[CartKey]]]
     """(Cursor, 0 to begin) -> the next cursor, 0 at the end, and the keys of some carts in Valkey."""
     valkey_states: Callable[[Iterable[CartKey]], States]
+    waiting: Callable[[Iterable[CartKey]], Collection[CartKey]] = lambda keys: ()
+    """Which of these carts wait in Valkey to be written to the pod."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CartStore:
+    """Both sides of one pod's carts, and the times that a comparison of them needs."""
+
+    sides: CartSides
+    age_days: int
+    """A cart that nobody has changed for so long counts as empty."""
+    settled_seconds: float
+    """What was changed so long ago has been written through."""
 
 
 @dataclass(kw_only=True)
@@ -131,16 +149,19 @@ def compare_carts(
     wait: Callable[[], object],
     sweep: CartSweep | None = None,
     keys: Sequence[CartKey] | None = None,
+    is_covered: Callable[[str], bool] | None = None,
 ) -> CartFindings:
     """Compare a pod's carts. `is_expired`: of a cart that was changed last then, in milliseconds; such a cart counts as
     empty on both sides. `wait`: lets the time pass in which what is under way arrives. `sweep`: look at the next part
-    of the carts, and note where it ends; None: look at all. `keys`: look at these alone.
+    of the carts, and note where it ends; None: look at all. `keys`: look at these alone. `is_covered`: look at those
+    whose id it takes.
     """
     try:
         with psycopg.connect(sides.reader_dsn, autocommit=True) as connection:
             compared = 0
             first: dict[CartKey, tuple[CartClass, Any]] = {}
-            looked_at = _pages(connection, sides, sweep) if keys is None else _named(connection, sides, keys)
+            pages = _pages(connection, sides, sweep, is_covered or (lambda _: True))
+            looked_at = pages if keys is None else _named(connection, sides, keys)
             for some, durable, fast in looked_at:
                 compared += len(some)
                 first |= _differing(some, durable, fast, is_expired)
@@ -151,25 +172,36 @@ def compare_carts(
             for some in _batches(sorted(first)):
                 states = sides.valkey_states(some)
                 second |= _differing(some, _rows(connection, some), states, is_expired)
+            late = set(sides.waiting([key for key, what in second.items() if what[0] in MERGED]))
     except Exception as error:  # any error: the comparison could not be made, which is no pass
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         return CartFindings(pod=sides.pod, verdict=Verdict.UNKNOWN, compared=0, reason=reason)
-    lasting = [key for key, what in second.items() if what == first[key]]
+    lasting = [key for key, what in second.items() if what == first[key] and key not in late]
     differences = tuple(CartDifference(key=key, kind=second[key][0]) for key in lasting)
-    changing = len(second) - len(lasting)
-    verdict = Verdict.INCONSISTENT if differences else Verdict.LATE if changing else Verdict.CONSISTENT
-    return CartFindings(pod=sides.pod, verdict=verdict, compared=compared, differences=differences, changing=changing)
+    changing = len(second) - len(lasting) - len(late)
+    return CartFindings(
+        pod=sides.pod,
+        verdict=Verdict.INCONSISTENT if differences else Verdict.LATE if changing or late else Verdict.CONSISTENT,
+        compared=compared,
+        differences=differences,
+        changing=changing,
+        waiting=len(late),
+        undecided=tuple(sorted(set(second) - set(lasting))),
+    )
 
 
 def _pages(
-    connection: psycopg.Connection[Any], sides: CartSides, sweep: CartSweep | None
+    connection: psycopg.Connection[Any],
+    sides: CartSides,
+    sweep: CartSweep | None,
+    is_covered: Callable[[str], bool],
 ) -> Iterator[tuple[Sequence[CartKey], States, States]]:
     """Yield carts some at a time with both sides' states: those of the pod, then those that only Valkey has."""
     place = sweep or CartSweep()
     looked = 0
     while rows := connection.execute(_PAGE, (*place.last, AT_ONCE)).fetchall():
-        durable = {CartKey(merchant_id=row[0], cart_id=row[1]): row[2] for row in rows}
-        yield list(durable), durable, sides.valkey_states(durable)
+        covered = [CartKey(merchant_id=row[0], cart_id=row[1]) for row in rows if is_covered(row[1])]
+        yield covered, _rows(connection, covered), sides.valkey_states(covered)
         place.last = (rows[-1][0], rows[-1][1])
         looked += len(rows)
         if sweep is not None and looked >= sweep.most:
@@ -178,13 +210,14 @@ def _pages(
         place.last = ("", _FIRST)
     looked = 0
     while True:
-        place.cursor, listed = sides.valkey_page(place.cursor)
+        place.cursor, names = sides.valkey_page(place.cursor)
+        listed = [key for key in names if is_covered(key.cart_id)]
         here = _residents(connection, listed)
         for some in _batches([key for key in listed if key.merchant_id in here]):
             durable = _rows(connection, some)
             lacking = [key for key in some if key not in durable]
             yield lacking, {}, sides.valkey_states(lacking)
-        looked += len(listed)
+        looked += len(names)
         if place.cursor == 0 or (sweep is not None and looked >= sweep.most):
             return
 

@@ -70,7 +70,7 @@ def run_comparison(
     `scope` says which. In other pods, and when a plan cannot be followed, it is complete. Figures are computed for the
     pods in which `journal_identities` was compared, because it reads their tables.
     """
-    chosen = pairs_named(pairs)
+    chosen = tuple(pair for pair in pairs_named(pairs) if pair.copy not in context.absent)
     run = _Run(context, chosen, _pods_named(context, pods), on_progress or (lambda _: None), plans or {})
     return Comparison(results=run.results(), figures=run.figures)
 

@@ -14,6 +14,8 @@ import duckdb
 import pyarrow as pa
 
 from contracts.clock import Clock
+from reconcile.cached_answers import HeldAnswers
+from reconcile.cart_comparison import CartStore
 from reconcile.compare import Limits
 from reconcile.oltp_side import OpenCut
 from reconcile.scratch import DISK_LIMIT_MB, MEMORY_LIMIT_MB
@@ -62,6 +64,12 @@ class ReconcileContext:
     """Pod name -> the newest cut in the log."""
     next_logged_cut: Callable[[str, int], int | None] | None = None
     """(Pod name, cut) -> the first later cut with a manifest in the log; None: there is no later manifest."""
+    carts: Callable[[str], AbstractContextManager[CartStore]] | None = None
+    """Pod name -> both sides of its carts."""
+    answers: Callable[[str], AbstractContextManager[HeldAnswers]] | None = None
+    """Pod name -> what the cache holds of it."""
+    absent: frozenset[str] = frozenset()
+    """Names of the copies that this system does not have; their pairs are left out."""
     scrub: Callable[[str], str]
     """Removes secrets from another program's message, because a reason must not contain a password."""
     now: Clock

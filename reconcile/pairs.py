@@ -9,6 +9,10 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from contracts.errors import InputError
+from contracts.ownership import absent_copies
+from contracts.settings import Settings
+from reconcile.copies.answer_cache import ANSWERS_PAIR, FLOORS_PAIR
+from reconcile.copies.cart import CART_PAIR
 from reconcile.copies.search import SEARCH_PAIR
 from reconcile.copies.webhooks import WEBHOOK_PAIR
 from reconcile.daily_pairs import DAILY_PAIR
@@ -26,7 +30,7 @@ from reconcile.read_model_pairs import READ_MODEL_PAIRS
 from reconcile.tax_movement_pair import TAX_MOVEMENTS_PAIR
 from reconcile.tax_pair import TAX_PAIR
 
-__all__ = ["PAIRS", "Pair", "Stage", "pairs_named"]
+__all__ = ["PAIRS", "Pair", "Stage", "pairs_named", "pairs_of"]
 
 PAIRS: tuple[Pair, ...] = (
     STOCK_PAIR,
@@ -45,9 +49,18 @@ PAIRS: tuple[Pair, ...] = (
     TAX_MOVEMENTS_PAIR,
     *READ_MODEL_PAIRS,
     SEARCH_PAIR,
+    ANSWERS_PAIR,
+    FLOORS_PAIR,
+    CART_PAIR,
     WEBHOOK_PAIR,
 )
 """Every pair, in the order in which a run compares them."""
+
+
+def pairs_of(settings: Settings) -> tuple[Pair, ...]:
+    """Return the pairs of the copies that the system of these settings has."""
+    absent = absent_copies(settings)
+    return tuple(pair for pair in PAIRS if pair.copy not in absent)
 
 
 def pairs_named(names: Collection[str] | None) -> tuple[Pair, ...]:

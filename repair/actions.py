@@ -23,7 +23,7 @@ from derived.lake_reads import lake_positions
 from derived.webhooks.again import note_again, noted
 from oltp.commands.execute import CommandPod, build_command_pod, execute
 from oltp.commands.restate import Restate
-from repair import lake_actions
+from repair import lake_actions, serving
 from repair.evidence.gathering import view_rows
 from repair.tools import Repairing
 from repair.values import KEYS_SHOWN, Action, ActionKind
@@ -190,6 +190,24 @@ def _rebuild(tools: Repairing, action: Action, run: str) -> Done:
     return Done(after={**rebuilt, **_look_at_view(tools, action)}, changed=done.changed)
 
 
+def _look_at_carts(tools: Repairing, action: Action) -> dict[str, Any]:
+    return serving.carts_of(tools.settings, action)
+
+
+def _merge_carts(tools: Repairing, action: Action, run: str) -> Done:
+    merged = serving.merge_carts(tools.settings, action)
+    return Done(after={"merged": merged, **_look_at_carts(tools, action)}, changed=merged)
+
+
+def _look_at_answers(tools: Repairing, action: Action) -> dict[str, Any]:
+    return serving.answers_of(tools.settings, action)
+
+
+def _drop_answers(tools: Repairing, action: Action, run: str) -> Done:
+    dropped = serving.drop_answers(tools.settings, action)
+    return Done(after={"dropped": dropped, **_look_at_answers(tools, action)}, changed=dropped)
+
+
 def _look_at_warehouse(tools: Repairing, action: Action) -> dict[str, Any]:
     return _latest(tools.settings)
 
@@ -237,6 +255,8 @@ LOOKS: Mapping[ActionKind, Look] = {
     ActionKind.RESTATE: _look_at_roots,
     ActionKind.REBUILD_KEYS: _look_at_view,
     ActionKind.REBUILD_VIEW: _look_at_view,
+    ActionKind.MERGE_CARTS: _look_at_carts,
+    ActionKind.DROP_ANSWERS: _look_at_answers,
     ActionKind.REDELIVER: _look_at_notes,
     ActionKind.BUILD: _look_at_warehouse,
 }
@@ -249,6 +269,8 @@ ACTS: Mapping[ActionKind, Act] = {
     ActionKind.RESTATE: _restate,
     ActionKind.REBUILD_KEYS: _rebuild,
     ActionKind.REBUILD_VIEW: _rebuild,
+    ActionKind.MERGE_CARTS: _merge_carts,
+    ActionKind.DROP_ANSWERS: _drop_answers,
     ActionKind.REDELIVER: _redeliver,
     ActionKind.BUILD: _build,
 }

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from contracts.breaks import Break
+from contracts.ownership import ANSWER_CACHE, CART
 from repair.remedies import Remedy, disputed_event
 from repair.values import Action, ActionKind, DamageKind, Escalation, EventDamage, Evidence, Plan, PodEvidence, Source
 
@@ -23,6 +24,10 @@ LAKE_ACTIONS = {
     DamageKind.ALTERED: (ActionKind.REPLACE_EVENTS, "the lake's events are not what left the pod"),
     DamageKind.DUPLICATE: (ActionKind.REMOVE_DUPLICATES, "the lake has events more than once"),
     DamageKind.EXTRA: (ActionKind.REMOVE_EXTRA_EVENTS, "the lake has events that never left the pod"),
+}
+SERVING = {
+    ActionKind.MERGE_CARTS: (CART.name, "one store of a cart lacks what the other has"),
+    ActionKind.DROP_ANSWERS: (ANSWER_CACHE.name, "the cache would serve what no load has made, or too old an answer"),
 }
 ORDER = list(ActionKind)
 
@@ -67,6 +72,7 @@ class Draft:
         self._rebuilt: defaultdict[tuple[str, str], _Keyed] = defaultdict(_keyed)
         self._rebuilt_whole: set[tuple[str, str]] = set()
         self._redelivered: defaultdict[str, _Keyed] = defaultdict(_keyed)
+        self._served: defaultdict[tuple[ActionKind, str], _Keyed] = defaultdict(_keyed)
         self._built: defaultdict[str, _Need] = defaultdict(_Need)
         self._is_full = False
         self._tables: set[str] = set()
@@ -148,6 +154,14 @@ class Draft:
         """Request that what a merchant's endpoint is told of an event becomes what the lake says."""
         key = "/".join(part or "" for part in item.key)
         self._redelivered[item.pod][key].causes.add(item.break_id)
+
+    def merge_cart(self, item: Break) -> None:
+        """Request to merge the break's cart both ways."""
+        self._served[ActionKind.MERGE_CARTS, item.pod][item.aggregate_key or ""].causes.add(item.break_id)
+
+    def drop_answers(self, item: Break) -> None:
+        """Request to drop the cached answers about the break's aggregate, or all if it has none."""
+        self._served[ActionKind.DROP_ANSWERS, item.pod][item.aggregate_key or ""].causes.add(item.break_id)
 
     def build(self, item: Break, cuts: Mapping[str, int], table: str | None = None) -> None:
         """Request to build the marts from `cuts` (by pod) on; a full build if there are none or that was tried.
@@ -234,6 +248,7 @@ class Draft:
         yield from self._restatements()
         yield from self._rebuilds()
         yield from self._redeliveries()
+        yield from self._services()
         if self._built:
             yield self._build()
 
@@ -354,6 +369,12 @@ class Draft:
                 causes=_causes(needs.values()),
                 why="what merchants were told is not what the lake says",
             )
+
+    def _services(self) -> Iterator[Action]:
+        for (kind, pod), needs in self._served.items():
+            store, why = SERVING[kind]
+            keys = () if "" in needs else tuple(sorted(needs))
+            yield Action(kind=kind, store=store, pod=pod, keys=keys, causes=_causes(needs.values()), why=why)
 
     def _build(self) -> Action:
         since: Mapping[str, int] = {pod: min(need.cuts) - 1 for pod, need in sorted(self._built.items())}

@@ -8,6 +8,7 @@ Pure: no I/O, no clock. How a copy is repaired stands in a module named after it
 - A row in OLTP that no event explains bypassed the outbox; a new event states it.
 - Views are rebuilt from the lake, and from there merchants are told what was not noted. Marts are built again from the
   lowest affected cut on.
+- Carts are merged, wrong answers of the cache are dropped.
 - Errors in OLTP itself are escalated to people; so is every repair that would destroy the last evidence.
 
 Belongs here: which rules apply to a break. Does not belong here: the rules of one copy (`repair/copies/`), evidence
@@ -22,7 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contracts.breaks import Break
 from contracts.ownership import KEYED, LAKE, OWNER_FAMILIES, Copy, CopyKind, family_of, mended_with
 from contracts.verdicts import DifferenceClass
-from repair.copies import lake, log, read_models, search, warehouse, webhooks
+from repair.copies import answer_cache, cart, lake, log, read_models, search, warehouse, webhooks
 from repair.drafting import Draft
 from repair.values import Budget, Evidence, Plan, PodEvidence
 
@@ -35,6 +36,8 @@ RULES: Mapping[CopyKind, Decide] = {
     CopyKind.WAREHOUSE: warehouse.decide,
     CopyKind.READ_MODEL: read_models.decide,
     CopyKind.SEARCH: search.decide,
+    CopyKind.CACHE: answer_cache.decide,
+    CopyKind.CART: cart.decide,
     CopyKind.WEBHOOKS: webhooks.decide,
 }
 """Kind of copy -> what its breaks need."""

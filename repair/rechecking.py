@@ -17,7 +17,15 @@ from contracts.verdicts import PairResult
 from reconcile.sweep import SUSPECTS_MAX
 from repair.values import Action, ActionKind
 
-WRITES_ITS_KEYS = frozenset({ActionKind.REPLAY_PARKED, ActionKind.RESTATE, ActionKind.REBUILD_KEYS})
+WRITES_ITS_KEYS = frozenset(
+    {
+        ActionKind.REPLAY_PARKED,
+        ActionKind.RESTATE,
+        ActionKind.REBUILD_KEYS,
+        ActionKind.MERGE_CARTS,
+        ActionKind.DROP_ANSWERS,
+    }
+)
 """These actions name the aggregates that they write."""
 WRITES_ITS_CAUSES = frozenset(
     {

@@ -44,6 +44,11 @@ class ActionKind(StrEnum):
     """Rebuild the rows of some aggregates in a view from the lake."""
     REBUILD_VIEW = "rebuild_view"
     """Rebuild all rows of a pod in a view from the lake."""
+    MERGE_CARTS = "merge_carts"
+    """Merge carts of Valkey and of their pod, both ways."""
+    DROP_ANSWERS = "drop_answers"
+    """Drop answers of the cache: those about some aggregates, or all of a pod, with everything that says which are old.
+    """
     REDELIVER = "redeliver_webhooks"
     """Note from the lake what endpoints must be told, so that it is told again; withdraw what they need not."""
     BUILD = "build_warehouse"

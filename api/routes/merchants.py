@@ -12,13 +12,15 @@ import msgspec
 from api.calls import Answer, Call
 from api.commands import command_route
 from api.declaring import Criticality, Route, Work
+from api.reading import wants_now
 from api.roles import ADMINS, SELLERS
+from contracts.errors import NotFoundError
 from contracts.events.entitlement import CustomerEntitlementState, MerchantEntitlementState
 from contracts.events.merchant import MerchantState
 from oltp.commands.configure_merchant import ConfigureMerchant
 from oltp.commands.grant_entitlement import GrantCustomerEntitlement
 from oltp.commands.revoke_entitlement import RevokeCustomerEntitlement
-from oltp.reads.aggregates import state_of, states_by
+from oltp.reads.aggregates import states_by
 
 
 class MerchantEntitlements(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,10 +36,17 @@ class CustomerEntitlements(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def get_merchant(call: Call) -> Answer:
-    """Return the merchant of the key with its configuration."""
-    with call.services.pods.reading(call.merchant_id) as connection:
-        merchant = state_of(connection, MerchantState, call.merchant_id, call.merchant_id)
-    return Answer(value=merchant, version=merchant.version)
+    """Return the merchant of the key with its configuration.
+
+    A storefront may get an answer that was put together some seconds ago: `Age` says how many, `Tieout-Source` where it
+    is from. Staff, and whoever names a position, get what is true at this moment.
+    """
+    served = call.services.answers.merchant(call.merchant_id, is_fresh=wants_now(call))
+    if served.body is None:
+        raise NotFoundError(f"There is no merchant {call.merchant_id}.")
+    version = msgspec.json.decode(served.body, type=MerchantState).version
+    headers = {"Tieout-Source": served.source, "Age": str(int(served.age_seconds))}
+    return Answer(value=served.body, headers=headers, version=version)
 
 
 def get_entitlements(call: Call) -> Answer:

@@ -9,11 +9,10 @@ from __future__ import annotations
 from api.calls import Answer, Call
 from api.cursors import Page, PageQuery, page_of, position_after
 from api.declaring import Criticality, Role, Route, Work
-from api.positions import HEADER, position_of
+from api.reading import wants_now
 from contracts.errors import NotFoundError
 from oltp.reads.products import ProductPage, product_pages
 
-POSITION = HEADER.lower()
 READERS = frozenset({Role.STOREFRONT, Role.ADMIN})
 
 
@@ -24,10 +23,7 @@ def get_product(call: Call) -> Answer:
     is from. Staff, and whoever names a position, get what is true at this moment.
     """
     product_id = call.uuid("product_id")
-    if (token := call.headers.get(POSITION)) is not None:
-        position_of(call.services.tokens, token)  # OLTP holds every write; a token that is none is refused all the same
-    wants_now = token is not None or call.caller is None or call.caller.role is not Role.STOREFRONT
-    served = call.services.answers.product_page(call.merchant_id, product_id, is_fresh=wants_now)
+    served = call.services.answers.product_page(call.merchant_id, product_id, is_fresh=wants_now(call))
     if served.body is None:
         raise NotFoundError(f"Merchant {call.merchant_id} has no product {product_id}.")
     return Answer(value=served.body, headers={"Tieout-Source": served.source, "Age": str(int(served.age_seconds))})

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Annotated
 
 import msgspec
@@ -21,11 +22,14 @@ from api.declaring import Criticality, Route, Work
 from api.models import shows
 from api.positions import HEADER as POSITION
 from api.positions import position_of
+from api.reading import wants_now
 from api.roles import SELLERS
+from contracts.assembled import Assembled, catalog_tag, merchant_tag
 from contracts.clock import utc_now
 from contracts.errors import InputError, PropagationError
 from contracts.events.envelope import FIRST_DIRECTORY_EPOCH
 from contracts.limits import AMOUNT_MICRO_MAX
+from derived.answer_cache.reading import Served, Source
 from derived.search.asking import (
     BRAND_FACET,
     DEPTH_MAX,
@@ -133,6 +137,13 @@ class SearchPage(msgspec.Struct, frozen=True, kw_only=True):
     """Few products have all words: behind them come some that have at least half."""
 
 
+class KeptPage(msgspec.Struct, frozen=True, kw_only=True):
+    """A first page as the cache keeps it."""
+
+    data_at: datetime | None
+    page: msgspec.Raw
+
+
 class Suggestions(msgspec.Struct, frozen=True, kw_only=True):
     """What the shopper may be about to type, the most frequent first."""
 
@@ -142,8 +153,9 @@ class Suggestions(msgspec.Struct, frozen=True, kw_only=True):
 def search_products(call: Call) -> Answer:
     """Return what a search finds among the merchant's products on offer.
 
-    Tieout-Applied-Cut and Tieout-Data-Age (seconds) say how new the index is. With Tieout-Position the answer holds the
-    write that returned it; if the index is not there within two seconds, the answer is 503.
+    Tieout-Applied-Cut and Tieout-Data-Age (seconds) say how new the index was when it was asked: a storefront may get a
+    first page that was put together some seconds ago, until a product of the merchant changes. With Tieout-Position the
+    answer holds the write that returned it; if the index is not there within two seconds, the answer is 503.
     """
     query: SearchQuery = call.query
     scope = ("search", call.merchant_id, _digest(query))
@@ -151,21 +163,39 @@ def search_products(call: Call) -> Answer:
     offset = int(after[0]) if after else 0
     if offset + query.limit > DEPTH_MAX:
         raise InputError(f"A search answers with its first {DEPTH_MAX:,} hits; narrow it by words or filters.")
+    question = _question(call.merchant_id, query, offset)
+    others = _others(call)
+    # A cached page stands for one index; of a merchant that has moved there are several.
+    if query.after is None and not wants_now(call) and not others:
+        served = call.services.answers.search_page(
+            call.merchant_id,
+            f"{_digest(query)}.{query.limit}",
+            lambda pod: _assembled(call, scope, question, call.services.search.seen(pod)),
+        )
+        if served is not None:
+            return _of_cache(call, served)
     seen = _seen(call)
-    filters = _filters(query)
-    question = Question(
-        merchant_id=call.merchant_id,
+    return Answer(value=_page(call, scope, question, seen, others), headers=_headers(seen))
+
+
+def _question(merchant_id: str, query: SearchQuery, offset: int) -> Question:
+    return Question(
+        merchant_id=merchant_id,
         text=query.q,
-        filters=filters,
+        filters=_filters(query),
         facets=[name.strip() for name in query.facets.split(",") if name.strip()],
         sort=query.sort,
         offset=offset,
         limit=query.limit,
     )
-    found = answer(seen, question, _others(call))
+
+
+def _page(call: Call, scope: Sequence[str], question: Question, seen: Seen, others: Sequence[Seen]) -> SearchPage:
+    """Ask one commit of the index, and those of the other pods that a moved merchant has left something in."""
+    offset, limit, found = question.offset, question.limit, answer(seen, question, others)
     following = offset + len(found.hits)
-    has_more = following < min(found.total, DEPTH_MAX - query.limit + 1)
-    page = SearchPage(
+    has_more = following < min(found.total, DEPTH_MAX - limit + 1)
+    return SearchPage(
         items=[_shown(hit) for hit in found.hits],
         next=call.services.cursors.sign(msgspec.json.encode([*scope, str(following)])) if has_more else None,
         total=found.total,
@@ -176,7 +206,22 @@ def search_products(call: Call) -> Answer:
         corrections=dict(found.corrections),
         is_relaxed=found.is_relaxed,
     )
-    return Answer(value=page, headers=_headers(seen))
+
+
+def _assembled(call: Call, scope: Sequence[str], question: Question, seen: Seen) -> Assembled:
+    """Return a page as the cache keeps it. Its version is the cut that the index has applied."""
+    kept = KeptPage(data_at=seen.data_at, page=msgspec.Raw(msgspec.json.encode(_page(call, scope, question, seen, ()))))
+    tags = merchant_tag(call.merchant_id), catalog_tag(call.merchant_id)
+    return Assembled(body=msgspec.json.encode(kept), epoch=seen.epoch, cut=seen.applied_cut, tags=tags)
+
+
+def _of_cache(call: Call, served: Served) -> Answer:
+    """Return a page that the cache kept, or that was put together for it just now."""
+    kept = msgspec.json.decode(served.body or b"{}", type=KeptPage)
+    source = "search" if served.source is Source.OLTP else str(served.source)
+    pod = call.services.pods.placement(call.merchant_id).pod
+    headers = {SOURCE: source, CUT: f"{pod}:{served.cut}", **_age(kept.data_at)}
+    return Answer(value=bytes(kept.page), headers=headers)
 
 
 def suggest(call: Call) -> Answer:
@@ -213,10 +258,11 @@ def _others(call: Call) -> list[Seen]:
 
 
 def _headers(seen: Seen) -> dict[str, str]:
-    headers = {SOURCE: "search", CUT: f"{seen.pod}:{seen.applied_cut}"}
-    if seen.data_at is not None:
-        headers[AGE] = f"{max(0.0, (utc_now() - seen.data_at).total_seconds()):.3f}"
-    return headers
+    return {SOURCE: "search", CUT: f"{seen.pod}:{seen.applied_cut}", **_age(seen.data_at)}
+
+
+def _age(data_at: datetime | None) -> dict[str, str]:
+    return {} if data_at is None else {AGE: f"{max(0.0, (utc_now() - data_at).total_seconds()):.3f}"}
 
 
 def _filters(query: SearchQuery) -> Filters:

@@ -13,6 +13,9 @@ import typer
 
 from cli.console import answers, print_json
 from cli.conventions import FAILED, AsJson
+from contracts.ownership import CART
+from contracts.progress import SILENT
+from contracts.settings import Settings
 from contracts.text import counted
 from contracts.verdicts import Verdict
 from stack import settings
@@ -26,7 +29,9 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def carts(
-    repair: Annotated[bool, typer.Option("--repair", help="Merge the carts that differ, then compare again.")] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Merge the carts that differ, as `tieout repair` does, then compare again.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Compare carts in Valkey with those in their pods, both ways, and say how many wait to be written through.
@@ -38,13 +43,14 @@ def carts(
 
     def of_pod(keeper: CartKeeper) -> dict[str, Any]:
         found = keeper.compare()
-        if repair and found.verdict is not Verdict.UNKNOWN:
-            found = keeper.repair(found)
         number, seconds = keeper.valkey.waiting(keeper.pod)
         aside = [key.text for key in keeper.valkey.aside(keeper.pod)]
         return {**asdict(found), "sentence": found.sentence, "waiting": number, "seconds": seconds, "aside": aside}
 
-    with cart_keepers(settings.load_settings()) as keepers:
+    values = settings.load_settings()
+    if repair:
+        _repair(values)
+    with cart_keepers(values) as keepers:
         pods = [of_pod(keeper) for keeper in keepers]
     if as_json:
         print_json({"pods": pods})
@@ -53,6 +59,17 @@ def carts(
             _show(pod)
     if any(pod["verdict"] in (Verdict.INCONSISTENT, Verdict.UNKNOWN) or pod["aside"] for pod in pods):
         raise typer.Exit(FAILED)
+
+
+def _repair(values: Settings) -> None:
+    """Record what differs in the ledger of breaks, and repair these breaks."""
+    from repair.repair_run import repair_breaks
+    from stack.composition.reconciling import reconcile_now
+    from stack.composition.repairing import repairing_tools
+
+    reconcile_now(values, SILENT, None, pairs=CART.found_by)
+    with repairing_tools(values, SILENT) as tools:
+        repair_breaks(tools, pairs=CART.found_by)
 
 
 def _show(pod: dict[str, Any]) -> None:

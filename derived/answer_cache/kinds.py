@@ -57,5 +57,29 @@ PRODUCT_PAGE = AnswerKind(
     load_seconds_max=10.0,
     share=0.75,
 )
-KINDS = (PRODUCT_PAGE,)
+SEARCH_PAGE = AnswerKind(
+    name="search_page",
+    shape=1,
+    fresh_seconds=30.0,
+    absent_seconds=10.0,
+    stale_seconds=30.0,
+    lease_seconds=2.0,
+    wait_seconds=0.25,
+    load_seconds_max=10.0,
+    share=0.5,
+)
+"""The first page of a search with its facets, put together from the search index at the cut that it has applied."""
+MERCHANT = AnswerKind(
+    name="merchant",
+    shape=1,
+    fresh_seconds=60.0,
+    absent_seconds=10.0,
+    stale_seconds=30.0,
+    lease_seconds=2.0,
+    wait_seconds=0.25,
+    load_seconds_max=10.0,
+    share=1.0,
+)
+"""A merchant's configuration, as its storefront shows it."""
+KINDS = (SEARCH_PAGE, PRODUCT_PAGE, MERCHANT)
 """In the order in which they are refused when too many ask at once."""

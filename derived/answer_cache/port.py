@@ -17,7 +17,7 @@ begins anew, and answers of an earlier generation are never good again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -179,8 +179,20 @@ class AnswerCache(Protocol):
     def invalidate(self, pod: str, touched: Touched) -> bool:
         """Set floors and positions, together; False, and nothing is set, when the expected positions are not these."""
 
+    def floors(self, pod: str, above: int) -> tuple[Following, Mapping[str, int]] | None:
+        """Return how far the cache has followed a pod, and tag -> floor of the floors above a cut, both at one moment.
+
+        None when it must begin anew.
+        """
+
+    def forget(self, pod: str) -> bool:
+        """Forget how far a pod was followed, so that nothing of it is good; False when that was unknown already."""
+
     def sample(self, pod: str, count: int) -> list[AnswerKey]:
         """Return the keys of about so many answers of a pod, others each time."""
+
+    def keys(self, pod: str) -> Iterator[AnswerKey]:
+        """Yield the keys of all answers of a pod. One that comes or goes meanwhile may be left out."""
 
     def ping(self) -> None:
         """Ask for any answer."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import wraps
 from pathlib import Path
@@ -67,6 +67,16 @@ def told_prefix(pod: str) -> str:
     return f"{_root(pod)}:t:"
 
 
+def client_of(url: str) -> redis.Redis:
+    """Return the server's own client, for what no reader or consumer may do: emptying it, and damages on purpose."""
+    return redis.Redis.from_url(url)
+
+
+def floors_key(pod: str) -> str:
+    """Return the name of the key that holds a pod's floors."""
+    return f"{_root(pod)}:floors"
+
+
 def value_key(key: AnswerKey) -> str:
     """Return the name of the key that holds an answer."""
     return f"{value_prefix(key.pod)}{key}"
@@ -116,7 +126,7 @@ class ValkeyAnswerCache:
 
     @staticmethod
     def _keys(pod: str) -> tuple[str, str]:
-        return f"{_root(pod)}:state", f"{_root(pod)}:floors"
+        return f"{_root(pod)}:state", floors_key(pod)
 
     @staticmethod
     def _lease_key(key: AnswerKey) -> str:
@@ -221,17 +231,24 @@ class ValkeyAnswerCache:
         pipeline.hgetall(state)
         pipeline.zrange(floors, -1, -1)
         told, last = pipeline.execute()
-        generation = told.get(b"generation", b"")
-        if not generation or last != [b"=" + generation]:
-            return None
-        positions = {int(name[1:]): _position(value) for name, value in told.items() if re.fullmatch(rb"p\d+", name)}
-        return Following(
-            generation=generation.decode(),
-            epoch=told[b"epoch"].decode(),
-            since_cut=int(told[b"since"]),
-            positions=positions,
-            data_at=datetime.fromisoformat(told[b"data_at"].decode()),
-        )
+        return _following(told, last[-1] if last else b"")
+
+    @told_errors
+    def floors(self, pod: str, above: int) -> tuple[Following, Mapping[str, int]] | None:
+        """Return how far the cache has followed a pod and the floors above a cut; None when it must begin anew."""
+        state, floors = self._keys(pod)
+        pipeline = self._client.pipeline(transaction=True)
+        pipeline.hgetall(state)
+        pipeline.zrange(floors, f"({above}", "+inf", byscore=True, withscores=True)
+        told, scores = pipeline.execute()
+        *tags, last = scores or [(b"", 0.0)]
+        following = _following(told, last[0])
+        return None if following is None else (following, {tag.decode(): int(cut) for tag, cut in tags})
+
+    @told_errors
+    def forget(self, pod: str) -> bool:
+        """Forget how far a pod was followed, so that nothing of it is good until its consumer begins anew."""
+        return bool(self._client.delete(*self._keys(pod)))
 
     @told_errors
     def invalidate(self, pod: str, touched: Touched) -> bool:
@@ -257,17 +274,50 @@ class ValkeyAnswerCache:
     @told_errors
     def sample(self, pod: str, count: int) -> list[AnswerKey]:
         """Return the keys of about so many answers of a pod: those of a place in the key space drawn at random."""
-        prefix, found = value_prefix(pod), dict[bytes, None]()
+        found = dict[bytes, None]()
         # A second time from the beginning: the first place may be near the end.
         for cursor in (secrets.randbelow(1 << 32), 0):
             while len(found) < count:
-                cursor, keys = cast(
-                    tuple[int, list[bytes]], self._client.scan(cursor, match=f"{prefix}*", count=SAMPLED_PAGE)
-                )
+                cursor, keys = self._page(pod, cursor)
                 found.update(dict.fromkeys(keys))
                 if cursor == 0:
                     break
-        return [key_of(pod, name.decode().removeprefix(prefix)) for name in list(found)[:count]]
+        return [key for name in list(found)[:count] if (key := _key(pod, name)) is not None]
+
+    def keys(self, pod: str) -> Iterator[AnswerKey]:
+        """Yield the keys of all answers of a pod."""
+        cursor = -1
+        while cursor:
+            cursor, names = self._page(pod, max(cursor, 0))
+            yield from (key for name in names if (key := _key(pod, name)) is not None)
+
+    @told_errors
+    def _page(self, pod: str, cursor: int) -> tuple[int, list[bytes]]:
+        match = f"{value_prefix(pod)}*"
+        return cast(tuple[int, list[bytes]], self._client.scan(cursor, match=match, count=SAMPLED_PAGE))
+
+
+def _key(pod: str, name: bytes) -> AnswerKey | None:
+    """Return the key that has this name; None for a name that no reader asks for."""
+    try:
+        return key_of(pod, name.decode().removeprefix(value_prefix(pod)))
+    except ValueError:
+        return None
+
+
+def _following(told: Mapping[bytes, bytes], last: bytes) -> Following | None:
+    """Return what a pod's state says; `last` is the highest member of the floors, which must be the state's own."""
+    generation = told.get(b"generation", b"")
+    if not generation or last != b"=" + generation:
+        return None
+    positions = {int(name[1:]): _position(value) for name, value in told.items() if re.fullmatch(rb"p\d+", name)}
+    return Following(
+        generation=generation.decode(),
+        epoch=told[b"epoch"].decode(),
+        since_cut=int(told[b"since"]),
+        positions=positions,
+        data_at=datetime.fromisoformat(told[b"data_at"].decode()),
+    )
 
 
 def _milliseconds(seconds: float) -> int:

@@ -36,6 +36,8 @@ class Seen:
     """Every event up to this cut is in it; some events of later cuts may be in it, too."""
     data_at: datetime | None
     """When the newest applied cut was registered; None if nothing was applied."""
+    epoch: str
+    """Of the applied cuts; empty if nothing was applied."""
 
 
 class PodReader:
@@ -84,4 +86,5 @@ class PodReader:
             vocabularies=self._vocabularies,
             applied_cut=min((one.cut for one in positions), default=0),
             data_at=max((one.data_at for one in positions if one.data_at), default=None),
+            epoch=next((one.epoch for one in positions if one.epoch), ""),
         )

@@ -7,10 +7,11 @@ themselves (the other modules of this folder), running a round (`bench/repairs.p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib import import_module
 
-from contracts.ownership import KEYED, WAREHOUSE, WEBHOOKS
+from contracts.ownership import ANSWER_CACHE, CART, KEYED, WAREHOUSE, WEBHOOKS, Copy
 from contracts.verdicts import DifferenceClass as Class
 from drills.damages import lake, log, oltp, webhooks
 from drills.damages.marts import EMPTIED, MART_CELLS
@@ -26,6 +27,8 @@ BEFORE_BUILDS = (
     "log_manifests",
     *(family for copy in KEYED for family in copy.found_by),
 )
+SERVING = (ANSWER_CACHE, CART)
+SERVED = tuple(family for copy in SERVING for family in copy.found_by)
 MARTS = WAREHOUSE.found_by
 RESTORE, REPLACE = (Act.RESTORE_EVENTS,), (Act.REPLACE_EVENTS,)
 
@@ -178,7 +181,11 @@ OUTBOX_CELLS = (
 
 
 def _of_read_models(round_name: str) -> tuple[Cell, ...]:
-    modules = (import_module(f"drills.damages.{copy.name}") for copy in KEYED)
+    return _of(KEYED, round_name)
+
+
+def _of(copies: Sequence[Copy], round_name: str) -> tuple[Cell, ...]:
+    modules = (import_module(f"drills.damages.{copy.name}") for copy in copies)
     return tuple(cell for module in modules for cell in module.CELLS.get(round_name, ()))
 
 
@@ -252,6 +259,7 @@ ROUNDS: tuple[Round, ...] = (
     Round(name="views, first", cells=VIEWS_FIRST, families=BEFORE_BUILDS),
     Round(name="views, second", cells=VIEWS_SECOND, families=BEFORE_BUILDS),
     Round(name="views, third", cells=_of_read_models("views, third"), families=BEFORE_BUILDS),
+    Round(name="carts and cache", cells=_of(SERVING, "carts and cache"), families=SERVED),
     Round(name="log", cells=LOG_CELLS, families=BEFORE_BUILDS),
     Round(name="log emptied", cells=(EMPTIED_LOG,), families=BEFORE_BUILDS),
     Round(

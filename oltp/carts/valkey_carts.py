@@ -15,7 +15,7 @@ Belongs here: these keys and scripts. Does not belong here: which change is made
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -29,7 +29,6 @@ from oltp.domain.carts import EMPTY, Cart
 KEY = "cart:"
 QUEUE = "carts:queue:"
 ASIDE = "carts:aside:"
-LEFT = "carts:left:"
 TOKENS = "carts:tokens"
 DONE = "cart-request:"
 
@@ -231,21 +230,6 @@ class ValkeyCarts:
         return [CartKey.of_text(member.decode()) for member in members]
 
     @told_errors
-    def note_left(self, pod: str, sentences: Mapping[CartKey, str]) -> None:
-        """Note which carts of a pod a repair has left to a person, and why, instead of those noted before."""
-        with self._client.pipeline() as pipeline:
-            pipeline.delete(LEFT + pod)
-            if sentences:
-                pipeline.hset(LEFT + pod, mapping={key.text: said for key, said in sentences.items()})
-            pipeline.execute()
-
-    @told_errors
-    def left(self, pod: str) -> dict[CartKey, str]:
-        """Return the carts of a pod that wait for a person, with the reason."""
-        found = cast(dict[bytes, bytes], self._client.hgetall(LEFT + pod))
-        return {CartKey.of_text(text.decode()): said.decode() for text, said in found.items()}
-
-    @told_errors
     def waiting(self, pod: str) -> tuple[int, float]:
         """Return how many carts wait for a pod's writer, and for how many seconds the first has waited."""
         oldest = cast(list[tuple[bytes, float]], self._client.zrange(QUEUE + pod, 0, 0, withscores=True))
@@ -253,6 +237,15 @@ class ValkeyCarts:
         now_ms = seconds * 1_000 + microseconds / 1_000
         number = int(self._client.zcard(QUEUE + pod))
         return number, max(0.0, now_ms - oldest[0][1]) / 1_000 if oldest else 0.0
+
+    @told_errors
+    def waiting_of(self, pod: str, keys: Iterable[CartKey]) -> list[CartKey]:
+        """Return which of these carts wait for a pod's writer."""
+        listed = list(keys)
+        if not listed:
+            return []
+        found = self._client.zmscore(QUEUE + pod, [key.text for key in listed])
+        return [key for key, since_ms in zip(listed, found, strict=True) if since_ms is not None]
 
     @told_errors
     def states(self, keys: Iterable[CartKey]) -> dict[CartKey, bytes]:

@@ -18,9 +18,11 @@ from dataclasses import dataclass
 
 from contracts.carts import CART_AGE_DAYS, CART_WRITE_MS, CartKey
 from contracts.errors import CartUnavailableError, CartUnreadableError, NotFoundError, TieoutError
+from contracts.settings import Settings
 from oltp.carts.durable_carts import DurableCart, DurableCarts
 from oltp.carts.valkey_carts import ChangedError, QueuedCart, ValkeyCarts
 from oltp.commands.execute import CommandPod
+from oltp.directory import pod_of
 from oltp.domain.cart_codec import decoded
 from oltp.domain.carts import MILLISECONDS, Cart, is_expired, merge
 
@@ -163,3 +165,13 @@ class CartWriter:
 
     def _now_ms(self) -> int:
         return int(self.pod.clock().timestamp() * MILLISECONDS)
+
+
+def writer_of(settings: Settings, pod: CommandPod, valkey: ValkeyCarts) -> CartWriter:
+    """Return the writer of a pod of these settings; where a merchant lives is asked of their directory."""
+    return CartWriter(
+        valkey=valkey,
+        pod=pod,
+        pod_name_of=lambda merchant_id: pod_of(settings.control_dsn, merchant_id).pod,
+        age_days=settings.cart_age_days,
+    )

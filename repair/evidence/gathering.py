@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from contracts.breaks import Break, BreakState
-from contracts.ownership import KEYED, LAKE, OWNER_FAMILIES, Copy, CopyKind
+from contracts.ownership import KEYED, LAKE, OWNER_FAMILIES, Copy, CopyKind, mended_with
 from contracts.settings import PodSettings, Settings
 from derived.builds import latest_build
 from derived.defective import Omission
@@ -59,7 +59,7 @@ def gather(settings: Settings, breaks: Sequence[Break], projection: BuildProject
     by_pod: dict[str, list[Break]] = {}
     for item in breaks:
         by_pod.setdefault(item.pod, []).append(item)
-    looked_at = {pod: [item for item in of_pod if item.pair not in OWNER_FAMILIES] for pod, of_pod in by_pod.items()}
+    looked_at = {pod: [item for item in of_pod if _needs_evidence(item)] for pod, of_pod in by_pod.items()}
     with open_lake(settings, read_only=True) as lake:
         latest = latest_build(lake)
         built = {} if latest is None else latest.cuts
@@ -80,6 +80,12 @@ def gather(settings: Settings, breaks: Sequence[Break], projection: BuildProject
             )
             for pod in looks.found
         }
+
+
+def _needs_evidence(item: Break) -> bool:
+    """Return whether a repair of this break must know what the stores hold: not of carts, nor of the cache."""
+    copy = mended_with(item.pair)
+    return item.pair not in OWNER_FAMILIES and (copy is None or copy.kind not in (CopyKind.CART, CopyKind.CACHE))
 
 
 def _left_out(

@@ -1,33 +1,42 @@
-"""The carts of a system, put together from its settings: both stores, the writers, the comparison and its repair.
+"""The carts of a system, put together from its settings: both stores, the writers, and the comparison.
 
-A difference is repaired by a merge: the cart is put into its pod's queue, and the writer merges both ways, as it does
-with every change. Then it is compared again. What a merge cannot repair is left as it is, for a person.
-
-Belongs here: composing these. Does not belong here: when they are done (`stack/upkeep/cart_keeping.py`).
+Belongs here: composing these. Does not belong here: when they are done (`stack/upkeep/cart_keeping.py`), the repair
+(`repair/serving.py`).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
-from contracts.carts import CartKey
+import psycopg
+
 from contracts.clock import utc_now
 from contracts.errors import SettingsError
+from contracts.ownership import CART
 from contracts.settings import Settings
-from contracts.verdicts import Verdict
+from contracts.sightings import Sighting, SightingKind
 from oltp.carts.durable_carts import DurableCarts
 from oltp.carts.valkey_carts import ValkeyCarts
 from oltp.carts.valkey_server import CartServer
-from oltp.carts.writer import CartWriter
+from oltp.carts.writer import CartWriter, writer_of
 from oltp.commands.execute import build_command_pod
-from oltp.directory import pod_of
-from reconcile.cart_comparison import MERGED, CartFindings, CartSides, CartSweep, compare_carts
+from reconcile.cart_comparison import (
+    CartDifference,
+    CartFindings,
+    CartSides,
+    CartStore,
+    CartSweep,
+    compare_carts,
+)
+from reconcile.copies.cart import DAY_MS
+from reconcile.sightings import keep_sightings
 
-DAY_MS = 86_400_000
+KEEPER = "carts"
+"""The name by which sightings name the worker of carts."""
 ROUNDS_WAITED = 3
 """How often the time of a write-through passes before a cart that differs is looked at again."""
 
@@ -42,51 +51,52 @@ class CartKeeper:
     writer: CartWriter
     durable: DurableCarts
 
-    def compare(self, sweep: CartSweep | None = None, keys: Sequence[CartKey] | None = None) -> CartFindings:
-        """Compare both stores: all carts, or the next part of them, or these."""
-        sides = CartSides(
-            pod=self.pod,
-            reader_dsn=self.settings.pod(self.pod).reader_dsn,
-            valkey_page=self.valkey.page,
-            valkey_states=self.valkey.states,
-        )
-        bound_ms = utc_now().timestamp() * 1_000 - self.settings.cart_age_days * DAY_MS
-        waited = ROUNDS_WAITED * self.settings.cart_write_ms / 1_000
+    def compare(self, sweep: CartSweep | None = None) -> CartFindings:
+        """Compare both stores: all carts, or the next part of them."""
+        store = _store_of(self.settings, self.pod, self.valkey)
+        bound_ms = utc_now().timestamp() * 1_000 - store.age_days * DAY_MS
         return compare_carts(
-            sides,
+            store.sides,
             is_expired=lambda touched_ms: touched_ms < bound_ms,
-            wait=partial(time.sleep, waited),
+            wait=partial(time.sleep, store.settled_seconds),
             sweep=sweep,
-            keys=keys,
         )
 
-    def found(self, sweep: CartSweep | None = None) -> CartFindings:
-        """Compare the next part of the carts, or all, and those that an earlier repair has left to a person."""
-        found = self.compare(sweep)
-        left = self.valkey.left(self.pod)
-        if found.verdict is Verdict.UNKNOWN or not left:
-            return found
-        differing = {item.key: item for item in found.differences}
-        again = self.compare(keys=sorted(left))
-        differing |= {item.key: item for item in again.differences}
-        if not differing:
-            self.valkey.note_left(self.pod, {})
-            return found
-        return replace(found, verdict=Verdict.INCONSISTENT, differences=tuple(differing.values()))
+    def tell(self, found: CartFindings) -> None:
+        """Keep a sighting of each cart that differs: the reconciler compares it next, and opens a break."""
+        with psycopg.connect(self.settings.control_dsn) as connection:
+            keep_sightings(connection, [_sighting(self.pod, item) for item in found.differences])
 
-    def repair(self, found: CartFindings) -> CartFindings:
-        """Merge what a merge repairs, compare all that differed again, and note what is left to a person."""
-        merged = [item for item in found.differences if item.kind in MERGED]
-        for item in merged:
-            self.valkey.queue(item.key, self.pod)
-        if merged:
-            self.writer.write_waiting()
-            # What went back to Valkey leaves the queue in the next round.
-            self.writer.write_waiting()
-        after = self.compare(keys=[item.key for item in found.differences]) if merged else found
-        if after.verdict is not Verdict.UNKNOWN:
-            self.valkey.note_left(self.pod, {item.key: item.kind.value for item in after.differences})
-        return after
+
+def _sighting(pod: str, item: CartDifference) -> Sighting:
+    return Sighting(
+        witness=KEEPER,
+        kind=SightingKind.UNANNOUNCED,
+        pod=pod,
+        copy=CART.name,
+        place="carts",
+        aggregate_id=item.key.cart_id,
+        what=f"Cart {item.key.cart_id} of {item.key.merchant_id} is {item.kind}.",
+    )
+
+
+@contextmanager
+def cart_store(settings: Settings, pod: str) -> Iterator[CartStore]:
+    """Yield both sides of a pod's carts, for a comparison."""
+    with closing(CartServer(settings.carts_url)) as server:
+        yield _store_of(settings, pod, ValkeyCarts(server, queued_max=settings.carts_queued_max))
+
+
+def _store_of(settings: Settings, pod: str, valkey: ValkeyCarts) -> CartStore:
+    sides = CartSides(
+        pod=pod,
+        reader_dsn=settings.pod(pod).reader_dsn,
+        valkey_page=valkey.page,
+        valkey_states=valkey.states,
+        waiting=partial(valkey.waiting_of, pod),
+    )
+    settled_seconds = ROUNDS_WAITED * settings.cart_write_ms / 1_000
+    return CartStore(sides=sides, age_days=settings.cart_age_days, settled_seconds=settled_seconds)
 
 
 @contextmanager
@@ -106,11 +116,6 @@ def cart_keepers(settings: Settings) -> Iterator[list[CartKeeper]]:
 def _keeper(settings: Settings, name: str, server: CartServer) -> CartKeeper:
     pod = build_command_pod(settings.pod(name), connections_max=2)
     valkey = ValkeyCarts(server, queued_max=settings.carts_queued_max)
-    writer = CartWriter(
-        valkey=valkey,
-        pod=pod,
-        pod_name_of=lambda merchant_id: pod_of(settings.control_dsn, merchant_id).pod,
-        age_days=settings.cart_age_days,
-    )
+    writer = writer_of(settings, pod, valkey)
     durable = DurableCarts(pod=pod, age_days=settings.cart_age_days)
     return CartKeeper(settings=settings, pod=name, valkey=valkey, writer=writer, durable=durable)

@@ -16,6 +16,7 @@ import psycopg
 
 from contracts.clock import utc_now
 from contracts.errors import LogGapError, LogUnavailableError, UnprovenBuildError, WarehouseError
+from contracts.ownership import absent_copies
 from contracts.settings import Settings
 from contracts.verdicts import DIFFERENCES_KEPT
 from reconcile.compare import Limits
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
+    from reconcile.cached_answers import HeldAnswers
+    from reconcile.cart_comparison import CartStore
     from streams.log import EntryId, EventLog, Manifest
 
 REGISTERED_BY = "tieout reconcile"
@@ -55,6 +58,9 @@ def build_reconcile_context(
         read_models_dsn=settings.read_models_dsn,
         control_dsn=settings.control_dsn,
         search_index=lambda pod: _search_index(settings, pod),
+        carts=lambda pod: _carts(settings, pod),
+        answers=lambda pod: _answers(settings, pod),
+        absent=absent_copies(settings),
         read_log=lambda pod, cut: _read_log(settings, pod, cut),
         log_cut=lambda pod: _log_cut(settings, pod),
         next_logged_cut=lambda pod, after: _next_logged_cut(settings, pod, after),
@@ -138,6 +144,18 @@ def _search_index(settings: Settings, pod: str) -> Path | None:
     from derived.search.folders import PodFolder, base_folder
 
     return PodFolder(base_folder(settings), pod).read_from()
+
+
+def _carts(settings: Settings, pod: str) -> AbstractContextManager[CartStore]:
+    from stack.composition.carts import cart_store
+
+    return cart_store(settings, pod)
+
+
+def _answers(settings: Settings, pod: str) -> AbstractContextManager[HeldAnswers]:
+    from stack.composition.answers import held_answers
+
+    return held_answers(settings, pod)
 
 
 def _lake_cut(connection: duckdb.DuckDBPyConnection, pod: str) -> int:

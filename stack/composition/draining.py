@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from contracts.errors import RelayBusyError
-from contracts.ownership import WEBHOOKS
 from contracts.settings import PodSettings, Settings
-from stack.composition.projections import PROJECTIONS, build_projection, prepare_projection
+from stack.composition.projections import PROJECTIONS, build_projection, followers, prepare_projection
 from stack.processes.apart import run_apart
 from stack.processes.supervision import Supervisor
 
@@ -124,8 +123,8 @@ def propagating(settings: Settings) -> Iterator[None]:
 def _followers(settings: Settings) -> Iterator[Callable[[threading.Event], None]]:
     for pod in settings.pods:
         yield partial(_relay, pod, settings)
-        for name in (*PROJECTIONS, WEBHOOKS.name):
-            yield partial(_follow, name, pod.pod, settings)
+        for copy in followers(settings):
+            yield partial(_follow, copy.name, pod.pod, settings)
 
 
 def _relay(pod: PodSettings, settings: Settings, stop: threading.Event) -> None:

@@ -80,7 +80,7 @@ def _compare_again(
         # A small pod is compared by keys, too: somebody waits for the proof.
         context = replace(build_reconcile_context(values, build=builder.build_to), whole_orders_max=0)
         seen = {pod: SeenKeys(ids=frozenset(ids)) for pod, ids in keys.items()}
-        plans = plans_for(values.control_dsn, list(keys), pairs, context.now(), seen=seen)
+        plans = plans_for(values.control_dsn, list(keys), pairs, context.now(), seen=seen, absent=context.absent)
         results = run_pairs(context, pairs, pods, on_progress=step.say, plans=plans)
     save_results(values.control_dsn, results)
     return results

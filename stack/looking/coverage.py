@@ -14,7 +14,7 @@ from contracts.ownership import SWEEP_SECONDS_MAX
 from contracts.settings import Settings
 from contracts.text import counted
 from reconcile.coverage import read_coverage
-from reconcile.pairs import PAIRS
+from reconcile.pairs import pairs_of
 from reconcile.rounds import Round
 from reconcile.sweep import Coverage
 
@@ -28,7 +28,9 @@ def read_line(values: Settings) -> tuple[str, bool]:
 
 def never_compared(values: Settings, found: dict[tuple[str, str], Coverage]) -> list[tuple[str, str]]:
     """Return the pairs and pods that have had no complete comparison yet."""
-    return [(pair.name, pod.pod) for pair in PAIRS for pod in values.pods if (pair.name, pod.pod) not in found]
+    return [
+        (pair.name, pod.pod) for pair in pairs_of(values) for pod in values.pods if (pair.name, pod.pod) not in found
+    ]
 
 
 def coverage_json(found: Sequence[Coverage], missing: Sequence[tuple[str, str]], now: datetime) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from contracts.breaks import ENDED
 from contracts.clock import utc_now
-from contracts.ownership import WAREHOUSE, Copy, Lateness
+from contracts.ownership import CART, WAREHOUSE, Copy, Lateness
 from contracts.settings import PodSettings, Settings
 from repair.ledger import count_breaks
 from stack import settings
@@ -166,6 +166,7 @@ def read_status(values: Settings, *, has_passwords: bool = False) -> Status:
         workers = pool.submit(Supervisor(var_dir=values.var_dir).states)
         pods = [pool.submit(_pod_status, pod, values) for pod in values.pods]
         copies = [pool.submit(_projection_status, *one, values) for one in product(followers(values), values.pods)]
+        copies += [pool.submit(_cart_status, pod, values) for pod in values.pods if values.carts_url]
         transactions = [pool.submit(_asked, partial(open_in, pod), lambda _: []) for pod in values.pods]
         calls = [pool.submit(_asked, partial(calls_of, pod), lambda _: []) for pod in values.pods]
         told = [pool.submit(_asked, partial(notifications_of, pod), lambda _: []) for pod in values.pods]
@@ -285,13 +286,27 @@ def _projection_status(copy: Copy, pod: PodSettings, values: Settings) -> Projec
     return _asked(ask, lambda error: ProjectionStatus(name=copy.name, pod=pod.pod, error=error))
 
 
+def _cart_status(pod: PodSettings, values: Settings) -> ProjectionStatus:
+    """Return how many carts wait to be written to a pod, and for how long. A cart has no cuts."""
+    from stack.looking.carts import waiting_of
+
+    def ask() -> ProjectionStatus:
+        number, seconds = waiting_of(values, pod.pod)
+        state = "current" if CART.lateness(seconds) is Lateness.FRESH else "behind"
+        lag = {"lag_seconds": round(seconds, 3), "lag_events": number}
+        return ProjectionStatus(name=CART.name, pod=pod.pod, parked=0, state=state, **lag)
+
+    return _asked(ask, lambda error: ProjectionStatus(name=CART.name, pod=pod.pod, error=error))
+
+
 def counting_outbox(copy: ProjectionStatus, pod: PodStatus) -> ProjectionStatus:
     """Return the status of `copy` with the events in the pod's outbox added to its lag, because no copy has them.
 
     The warehouse stays `current` while the lag is within its target, as it does for events that it has not built.
     """
     waiting, seconds = pod.unpublished_events, pod.oldest_unpublished_seconds
-    if copy.state == UNREACHABLE or not waiting or seconds is None:
+    # What waits in the outbox is an event, and carts have none.
+    if copy.name == CART.name or copy.state == UNREACHABLE or not waiting or seconds is None:
         return copy
     lag_seconds = max(copy.lag_seconds or 0.0, seconds)
     within = copy.name == WAREHOUSE.name and WAREHOUSE.lateness(lag_seconds) is Lateness.FRESH

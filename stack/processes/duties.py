@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from contracts.ownership import CopyKind, copy_named
+from contracts.ownership import COPIES, CopyKind, absent_copies, copy_named
 from contracts.settings import POD_ROLES, WITNESS, Settings, as_values, pod_setting
 from stack.settings import FILE_SETTING, write_settings_file
 
@@ -114,7 +114,7 @@ def upkeep_settings(settings: Settings) -> dict[str, str]:
 def reconciler_settings(settings: Settings) -> dict[str, str]:
     """Return the settings of the reconciler: it reads every store, and writes the ledger and the warehouse."""
     copies = ["TIEOUT_CONTROL_DSN", "TIEOUT_CATALOG_DSN", "TIEOUT_READ_MODELS_DSN", "TIEOUT_LOG_URL"]
-    return _told(settings, [*copies, *_of_pods(settings, ["reader"])])
+    return _told(settings, [*copies, "TIEOUT_CACHE_URL", "TIEOUT_CARTS_URL", *_of_pods(settings, ["reader"])])
 
 
 def display_settings(settings: Settings) -> dict[str, str]:
@@ -133,8 +133,8 @@ def _told(settings: Settings, names: Sequence[str], *, has_alerts: bool = False)
     values = as_values(settings)
     told = {*names, *(["TIEOUT_S3_SECRET"] if "TIEOUT_CATALOG_DSN" in names else [])}
     # A process with the lake's catalog also needs the lake's files. Their secret exists only with an object store.
-    # Without a cache there is nothing to withhold: programs then must know that there is none.
-    without = set() if settings.cache_url else {"TIEOUT_CACHE_URL"}
+    # Without a cache or carts there is nothing to withhold: programs then must know that there are none.
+    without = {f"TIEOUT_{copy.setting.upper()}" for copy in COPIES if copy.name in absent_copies(settings)}
     for name in ({*SECRETS, *_of_pods(settings, [*POD_ROLES, WITNESS])} - told - without) & values.keys():
         values[name] = WITHHELD_URL if name in URLS else WITHHELD
     for name in (PEPPER, PROVIDER, *(() if has_alerts else ALERTS)):

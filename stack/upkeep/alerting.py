@@ -21,7 +21,7 @@ from contracts.settings import Settings
 from reconcile.comparison_run import Comparison
 from reconcile.coverage import read_coverage
 from reconcile.figures import total_figures
-from reconcile.pairs import PAIRS
+from reconcile.pairs import PAIRS, pairs_of
 from reconcile.results import latest_results, unknown_since
 from repair.alerts.deciding import AlertKind, Due, Heartbeat, Withdrawal, decide
 from repair.alerts.digest import Books, digest_text
@@ -110,7 +110,7 @@ def wanted_messages(settings: Settings, now: datetime) -> Wanted:
 
 def _overdue_message(settings: Settings, now: datetime) -> Message | None:
     dsn = settings.control_dsn
-    wanted = [(pair.name, pod.pod) for pair in PAIRS for pod in settings.pods]
+    wanted = [(pair.name, pod.pod) for pair in pairs_of(settings) for pod in settings.pods]
     found = overdue(wanted, read_coverage(dsn), latest_results(dsn), now, unknown_since(dsn))
     told_at, over_at = (last_written_at(dsn, kind) for kind in (AlertKind.OVERDUE, AlertKind.IN_TIME))
     return due_message(found, heartbeat(dsn), told_at, over_at, now)

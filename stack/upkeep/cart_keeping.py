@@ -1,4 +1,6 @@
-"""The worker of carts: a writer per pod all the time; comparing, repairing and expiring at intervals.
+"""The worker of carts: a writer per pod all the time; comparing and expiring at intervals.
+
+What it finds different it tells the reconciler, whose comparison opens the break that a repair ends.
 
 Belongs here: these loops. Does not belong here: what they do (`oltp/carts/`, `stack/composition/carts.py`).
 """
@@ -9,6 +11,8 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+
+import psycopg
 
 from contracts.errors import TieoutError
 from contracts.settings import Settings
@@ -48,24 +52,23 @@ def _look_after(keepers: Sequence[CartKeeper], stop: threading.Event) -> None:
         if now - compared >= COMPARE_SECONDS:
             compared = now
             for keeper in keepers:
-                compare_and_repair(keeper, sweeps[keeper.pod])
+                compare_and_tell(keeper, sweeps[keeper.pod])
         if now - expired >= EXPIRE_SECONDS:
             expired = now
             for keeper in keepers:
                 _expire(keeper)
 
 
-def compare_and_repair(keeper: CartKeeper, sweep: CartSweep) -> None:
-    """Compare the next part of a pod's carts, merge what differs, and log it; what is left is an error in the log."""
+def compare_and_tell(keeper: CartKeeper, sweep: CartSweep) -> None:
+    """Compare the next part of a pod's carts, log it, and hand what differs to the reconciler."""
+    found = keeper.compare(sweep)
+    _log.log(logging.INFO if found.verdict is Verdict.CONSISTENT else logging.WARNING, "%s", found.sentence)
+    if not found.differences:
+        return
     try:
-        found = keeper.found(sweep)
-        _log.log(logging.INFO if found.verdict is Verdict.CONSISTENT else logging.WARNING, "%s", found.sentence)
-        if found.differences:
-            after = keeper.repair(found)
-            level = logging.INFO if after.verdict is Verdict.CONSISTENT else logging.ERROR
-            _log.log(level, "After the repair: %s", after.sentence)
-    except TieoutError as error:
-        _log.error("Carts of %s are not repaired: %s", keeper.pod, error)
+        keeper.tell(found)
+    except psycopg.Error as error:
+        _log.error("Carts of %s that differ could not be handed to the reconciler: %s", keeper.pod, error)
 
 
 def _expire(keeper: CartKeeper) -> None:

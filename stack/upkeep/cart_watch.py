@@ -1,8 +1,8 @@
-"""Watches the carts: people get an alert of those that wait for a person, because a merge does not repair them.
+"""Watches the carts: people get an alert of those that were put aside, because they cannot be written.
 
-Belongs here: one look, and which finding people must know. Does not belong here: what the worker of carts finds
-(`stack/upkeep/cart_keeping.py`), how many carts wait for their pod (`stack/looking/headroom.py`), when people are told
-(`repair/alerts/outages.py`).
+Belongs here: one look, and which finding people must know. Does not belong here: carts that differ, which are breaks of
+the ledger (`reconcile/copies/cart.py`), how many carts wait for their pod (`stack/looking/headroom.py`), when people
+are told (`repair/alerts/outages.py`).
 """
 
 from __future__ import annotations
@@ -34,14 +34,12 @@ class CartWatch:
             self.troubles = tuple(trouble for pod in self.settings.pods for trouble in self._of_pod(valkey, pod.pod))
 
     def _of_pod(self, valkey: ValkeyCarts, pod: str) -> Iterator[Trouble]:
-        left = {key: f"is {kind}" for key, kind in valkey.left(pod).items()}
-        left |= {key: "was put aside, because it cannot be read or the pod refuses it" for key in valkey.aside(pod)}
-        if left:
-            key, first = min(left.items())
-            number = counted(len(left), "cart of", "carts of")
+        if aside := valkey.aside(pod):
+            key, number = min(aside), counted(len(aside), "cart of", "carts of")
+            first = "was put aside, because it cannot be read or the pod refuses it"
             yield Trouble(
                 name=f"carts of {pod}",
-                sentence=f"{number} {pod} cannot be merged; cart {key.cart_id} of {key.merchant_id} {first}",
+                sentence=f"{number} {pod} cannot be written; cart {key.cart_id} of {key.merchant_id} {first}",
                 when_down=("All other carts, and orders.",),
                 look="tieout carts",
                 runbook="docs/runbooks/carts.md",

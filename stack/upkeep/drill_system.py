@@ -42,7 +42,7 @@ from stack.composition.migrations import migrate_everything
 from stack.composition.projections import build_projection
 from stack.looking.status import read_status
 from stack.processes.supervision import Supervisor
-from stack.processes.workers import propagation_programs, traffic_program
+from stack.processes.workers import carts_program, propagation_programs, traffic_program
 from stack.scrubbing import scrubber
 from stack.servers import bootstrap
 from stack.servers.embedded import Servers, embedded_servers
@@ -187,6 +187,7 @@ def own_system(drills: Sequence[Drill], *, orders_per_second: float) -> Iterator
         supervisor = Supervisor(var_dir=folder)
         stack.callback(lifecycle.stop_workers, folder)
         programs = [*propagation_programs(values), traffic_program(values, orders_per_second=orders_per_second)]
+        programs += [carts_program(values)] if values.carts_url else []
         supervisor.start(programs, directory=ROOT)
         needs_builds = any(drill.copy is WAREHOUSE for drill in drills)
         builder = stack.enter_context(warm_builder(values)) if needs_builds else None

@@ -17,7 +17,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 
-from contracts.ownership import LOG, WAREHOUSE, Copy, Lateness
+from contracts.ownership import CART, LOG, WAREHOUSE, Copy, Lateness
 from contracts.settings import PodSettings, Settings
 from contracts.text import counted
 from repair.alerts.outages import About, Trouble
@@ -108,6 +108,8 @@ def observe_lags(settings: Settings) -> list[Lag | str]:
         for pod in settings.pods
         for copy, ask in ((LOG, _of_log), *((copy, _of_projection) for copy in followers(settings)))
     ]
+    if settings.carts_url:
+        asked += [([lag_name(CART, pod.pod)], partial(_of_cart, CART, pod, settings)) for pod in settings.pods]
     asked.append(([lag_name(WAREHOUSE, pod.pod) for pod in settings.pods], partial(_of_warehouse, settings)))
     with ThreadPoolExecutor(max_workers=2) as pool:
         return [lag for lags in pool.map(lambda one: _answered(*one), asked) for lag in lags]
@@ -135,6 +137,13 @@ def _of_projection(copy: Copy, pod: PodSettings, settings: Settings) -> list[Lag
     with closing(build_log(settings)) as log, closing(observed_projection(copy.name, settings)) as projection:
         seen = observe(projection, pod.pod, log, clock=database_clock(pod.reader_dsn))
     return [Lag(copy=copy, pod=pod.pod, events=seen.lag_events, seconds=seen.lag_seconds)]
+
+
+def _of_cart(copy: Copy, pod: PodSettings, settings: Settings) -> list[Lag]:
+    from stack.looking.carts import waiting_of
+
+    number, seconds = waiting_of(settings, pod.pod)
+    return [Lag(copy=copy, pod=pod.pod, events=number, seconds=seconds)]
 
 
 def _of_warehouse(settings: Settings) -> list[Lag]:

@@ -26,7 +26,7 @@ import psycopg
 
 from contracts.clock import Clock, utc_now
 from contracts.errors import TieoutError
-from contracts.ownership import WAREHOUSE
+from contracts.ownership import WAREHOUSE, absent_copies
 from contracts.settings import Settings
 from contracts.sightings import KeptSighting
 from reconcile.changed_rows import is_narrowable, narrowed
@@ -187,7 +187,7 @@ class Reconciler:
         """Compare all pairs (without finance: those that need no build) incrementally; return (results, swept)."""
         pairs = [pair.name for pair in PAIRS if with_finance or pair.copy != WAREHOUSE.name]
         pods = [pod.pod for pod in self.settings.pods]
-        plans = plans_for(self.settings.control_dsn, pods, pairs, self.clock())
+        plans = plans_for(self.settings.control_dsn, pods, pairs, self.clock(), absent=absent_copies(self.settings))
         found = self._compare(pairs, pods, plans, self._look_between)
         swept = min((plans[pod].share if pod in plans else 1.0 for pod in pods), default=0.0)
         return len(found.results), swept
@@ -201,7 +201,8 @@ class Reconciler:
             plans: Mapping[str, SweepPlan] = {}
             if target.ids is not None:
                 seen_now = {target.pod: SeenKeys(ids=target.ids, cuts=target.cuts)}
-                plans = plans_for(dsn, [target.pod], target.pairs, self.clock(), seen=seen_now)
+                absent = absent_copies(self.settings)
+                plans = plans_for(dsn, [target.pod], target.pairs, self.clock(), seen=seen_now, absent=absent)
             # A complete comparison is long: what is seen meanwhile does not wait for it.
             look = self._look_between if target.ids is None else None
             results = self._compare(target.pairs, [target.pod], plans, look).results

@@ -8,7 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from contracts.ownership import COMPARED, OWNER_FAMILIES, READ_MODELS, SEARCH, Copy, copy_named
+from contracts.ownership import (
+    ANSWER_CACHE,
+    CART,
+    COMPARED,
+    OWNER_FAMILIES,
+    READ_MODELS,
+    SEARCH,
+    Copy,
+    copy_named,
+    family_of,
+)
+from contracts.settings import MAY_BE_LEFT_OUT
 from derived.read_models.known import roots_of
 from derived.search.documents import ROOTS as SEARCH_ROOTS
 from drills.copies import drilled
@@ -71,6 +82,17 @@ def test_search_has_its_modules_in_every_layer_and_they_agree() -> None:
     assert {cell.store for cells in damages_of(SEARCH).values() for cell in cells} == {SEARCH.name}
     assert callable(drilled(SEARCH).ask) and callable(drilled(SEARCH).decide)
     assert (ROOT / "docs" / SEARCH.runbook).is_file() and SEARCH.stale_decision.endswith(".")
+
+
+@pytest.mark.parametrize("copy", [ANSWER_CACHE, CART], ids=lambda copy: copy.name)
+def test_a_copy_that_is_not_rebuilt_has_its_modules_all_the_same(copy: Copy) -> None:
+    assert (ROOT / copy.built_by).is_file() and (ROOT / "docs" / copy.runbook).is_file()
+    assert {family_of(pair.name) for pair in PAIRS if pair.copy == copy.name} == set(copy.found_by)
+    assert {cell.store for cells in damages_of(copy).values() for cell in cells} == {copy.name}
+    drills = import_module(f"drills.copies.{copy.name}")
+    assert all(callable(getattr(drills, name)) for name in ("replay", "read_stale", "lose_server"))
+    assert callable(import_module(f"repair.copies.{copy.name}").decide)
+    assert copy.setting in MAY_BE_LEFT_OUT and copy.stale_decision.endswith(".")
 
 
 def test_what_a_comparison_finds_belongs_to_the_copy_that_declares_it() -> None:

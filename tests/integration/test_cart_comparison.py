@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -14,19 +15,21 @@ from typer.testing import CliRunner
 from cli.app import app
 from contracts.carts import CartKey
 from contracts.clock import utc_now
+from contracts.ownership import CART
 from contracts.settings import Settings
 from contracts.verdicts import Verdict
 from oltp.carts.valkey_carts import KEY
 from oltp.domain import carts
 from oltp.domain.cart_codec import encoded
 from oltp.domain.carts import Cart, quantities
-from reconcile import cart_comparison
+from reconcile import cart_comparison, sightings
 from reconcile.cart_comparison import MERGED, CartClass, CartFindings, CartSides, CartSweep, compare_carts
 from stack import settings as stack_settings
 from stack.composition.carts import cart_keepers
 from stack.servers.valkey import EmbeddedValkey
-from stack.upkeep.cart_keeping import compare_and_repair
+from stack.upkeep.cart_keeping import compare_and_tell
 from stack.upkeep.cart_watch import CartWatch
+from stack.upkeep.reconciler import pairs_for
 from tests.integration.carts_world import AGE_DAYS, CartsWorld, new_key
 from tests.integration.shop import Shop
 
@@ -48,6 +51,7 @@ def compared(
         reader_dsn=shop.settings.reader_dsn,
         valkey_page=world.valkey.page,
         valkey_states=world.valkey.states,
+        waiting=partial(world.valkey.waiting_of, world.pod.pod),
     )
     bound_ms = world.pod.clock().timestamp() * 1_000 - AGE_DAYS * DAY_MS
     return compare_carts(sides, is_expired=lambda touched_ms: touched_ms < bound_ms, wait=wait, sweep=sweep)
@@ -127,7 +131,7 @@ def test_a_cart_on_its_way_does_not_count(world: CartsWorld, shop: Shop) -> None
     assert (found.verdict, found.changing, found.compared) == (Verdict.CONSISTENT, 0, 2)
     world.carts.add(changing, "phone", "MUG", 1)
     found = compared(world, shop, wait=lambda: world.carts.add(changing, "phone", "MUG", 1))
-    assert (found.verdict, found.changing) == (Verdict.LATE, 1)
+    assert (found.verdict, found.changing, found.waiting) == (Verdict.LATE, 0, 1)
 
 
 def test_a_side_that_cannot_be_read_is_no_pass(world: CartsWorld, shop: Shop) -> None:
@@ -179,11 +183,12 @@ def test_a_killed_server_is_restarted_and_a_wiped_one_filled_from_the_pod(shop: 
         server.stop()
 
 
-def test_the_keeper_repairs_and_leaves_the_rest_to_people_who_are_told(
+def test_the_keeper_hands_what_differs_to_the_reconciler(
     world: CartsWorld, shop: Shop, settings: Settings, valkey_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.pod = replace(world.pod, clock=utc_now)
     world.carts = world.requests()
+    sightings.migrate(settings.control_dsn)
     # The name of a pod is that of its queue.
     settings = replace(
         settings, pods=(replace(shop.settings, pod=world.pod.pod),), carts_url=valkey_url, cart_write_ms=20
@@ -195,21 +200,32 @@ def test_the_keeper_repairs_and_leaves_the_rest_to_people_who_are_told(
         keeper.writer.write_waiting()
         in_valkey(world, behind, carts.add(world.carts.view(behind).cart, "laptop~1", "PEN", 1, 2))
         world.server.client.hset(KEY + unreadable.text, "state", b"?")
-        compare_and_repair(keeper, CartSweep())
-        assert quantities(keeper.durable.load(behind) or Cart()) == {"MUG": 1, "PEN": 1}
-        assert keeper.valkey.left(keeper.pod) == {unreadable: "unreadable"}
-        watch = CartWatch(settings=settings)
-        watch.look_once()
-        (trouble,) = watch.troubles
-        assert trouble.needs_person and unreadable.cart_id in trouble.sentence
+        compare_and_tell(keeper, CartSweep())
+        seen = sightings.waiting_sightings(settings.control_dsn)
+        assert {(one.copy, one.aggregate_id) for one in seen} == {
+            (CART.name, behind.cart_id),
+            (CART.name, unreadable.cart_id),
+        }
+        assert {pairs_for(one) for one in seen} == {("oltp_cart",)}
+        assert quantities(keeper.durable.load(behind) or Cart()) == {"MUG": 1}, "only a repair merges"
         monkeypatch.setattr(stack_settings, "load_settings", lambda: settings)
         shown = CliRunner().invoke(app, ["carts", "--json"])
         assert (shown.exit_code, json.loads(shown.stdout)["pods"][0]["verdict"]) == (1, "inconsistent")
-        # A person deletes what cannot be read; the cart comes back from its pod, and nobody is told any more.
-        world.server.client.delete(KEY + unreadable.text)
-        assert world.shown(unreadable) == {"MUG": 1}
-        compare_and_repair(keeper, CartSweep())
-        watch.look_once()
-        assert (keeper.valkey.left(keeper.pod), watch.troubles) == ({}, ())
-        shown = CliRunner().invoke(app, ["carts"])
-        assert shown.exit_code == 0 and "consistent, 2 carts compared" in shown.stdout
+
+
+def test_a_cart_that_waits_is_late_and_one_that_was_put_aside_is_told(
+    world: CartsWorld, shop: Shop, settings: Settings, valkey_url: str
+) -> None:
+    key = new_key()
+    world.carts.add(key, "phone", "MUG", 1)
+    found = compared(world, shop)
+    assert (found.verdict, found.waiting, found.undecided) == (Verdict.LATE, 1, (key,))
+    assert "1 not written yet" in found.sentence
+    settings = replace(settings, pods=(replace(shop.settings, pod=world.pod.pod),), carts_url=valkey_url)
+    watch = CartWatch(settings=settings)
+    watch.look_once()
+    assert watch.troubles == ()
+    world.valkey.put_aside(key, world.pod.pod)
+    watch.look_once()
+    (trouble,) = watch.troubles
+    assert trouble.needs_person and key.cart_id in trouble.sentence

@@ -27,6 +27,7 @@ WITHOUT_AGGREGATE = {
     "log_counts",
     "log_entries",
     "next_cuts",
+    "answer_floors",
     "marts.daily_sales",
     "marts.daily_sales_over_all_days",
     "marts.gift_card_liability",

@@ -25,7 +25,7 @@ EVENTS = """
 def index_everything(settings: Settings) -> int:
     """Write what the pod's events say into its index, as its consumer would; return the cut that it then stands at."""
     with build_reconcile_context(settings).take_cut("pod1") as opened:
-        cut = opened.cut
+        cut, epoch = opened.cut, opened.epoch
     (pod,) = settings.pods
     with (
         psycopg.connect(pod.owner_dsn) as connection,
@@ -36,7 +36,7 @@ def index_everything(settings: Settings) -> int:
             rows = connection.execute(EVENTS, [root.aggregate_type]).fetchall()
             for event in (LatestEvent(*map(_text, row)) for row in rows):
                 session.write(root, content(root, [event]))
-        session.move_positions("pod1", "e", {0: Position(cut=cut, chunk=0)}, datetime.now(UTC))
+        session.move_positions("pod1", epoch, {0: Position(cut=cut, chunk=0)}, datetime.now(UTC))
     return cut
 
 

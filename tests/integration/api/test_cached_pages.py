@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -18,13 +19,17 @@ from api.positions import HEADER, Position, token_of
 from api.services import build_services
 from contracts.waiting import wait_until
 from derived.answer_cache.following import build
+from oltp.commands.configure_merchant import ConfigureMerchant
 from oltp.commands.set_price import SetPrice
+from reconcile.cached_answers import Finding, compare_answers
+from stack.composition.answers import held_answers
 from stack.servers.valkey import EmbeddedValkey
 from streams.consumer import Consumer
 from streams.draining import drain_pod
 from streams.logs import build_log
 from tests.integration import shop as shops
 from tests.integration.api.conftest import PEPPER, Asked
+from tests.integration.api.indexing import index_everything
 
 
 @pytest.fixture(scope="module")
@@ -98,3 +103,74 @@ def test_without_its_cache_a_page_is_put_together_and_an_unknown_one_is_not_foun
         server.flushall()
     answer = cached.ask("GET", f"/v1/products/{product_of(cached, 'MUG')}")
     assert answer.status_code == 200 and answer.headers["tieout-source"] == "oltp"
+
+
+def test_a_first_page_of_a_search_is_kept_at_the_cut_of_the_index_until_a_product_changes(cached: Asked) -> None:
+    follow(cached)
+    indexed = index_everything(cached.settings)
+    follow(cached)
+
+    def found(role: Role = Role.STOREFRONT, **more: Any) -> tuple[Any, str, str]:
+        answer = cached.ask("GET", "/v1/search", role, params={"q": "", "limit": 100, "facets": "brand", **more})
+        assert answer.status_code == 200 and float(answer.headers["tieout-data-age"]) >= 0
+        return answer.json(), answer.headers["tieout-source"], answer.headers["tieout-applied-cut"]
+
+    first, source, cut = found()
+    assert source == "search" and cut == f"pod1:{indexed}" and found()[1] in ("cache", "process")
+    assert found() == (first, found()[1], cut) and found(Role.ADMIN) == (first, "search", cut)
+    assert found(sort="price_ascending")[1] == "search", "another question is another answer"
+    dearer = SetPrice(merchant_id=shops.MERCHANT, variant_id=cached.shop.variants["MUG"], unit_price_micro=888_000)
+    cached.shop.do(dearer)
+    follow(cached)  # the floor is set, and the index is behind: nothing that it says is kept
+    wait_until(lambda: found()[1] == "search", timeout_seconds=20, failure=lambda: "The old page stayed.")
+    assert found()[1] == "search"
+    index_everything(cached.settings)
+    wait_until(
+        lambda: "888000" in json.dumps(found()[0]), timeout_seconds=20, failure=lambda: "The price never showed."
+    )
+    wait_until(lambda: found()[1] in ("cache", "process"), timeout_seconds=20, failure=lambda: "It was never kept.")
+
+
+def test_a_merchants_configuration_is_kept_until_it_is_changed(cached: Asked) -> None:
+    follow(cached)
+
+    def shown(role: Role = Role.STOREFRONT) -> tuple[Any, str, str]:
+        answer = cached.ask("GET", "/v1/merchant", role)
+        assert answer.status_code == 200
+        return answer.json(), answer.headers["tieout-source"], answer.headers["etag"]
+
+    first, source, etag = shown()
+    assert source == "oltp" and shown()[1] in ("cache", "process") and shown(Role.ADMIN) == (first, "oltp", etag)
+    cached.shop.do(ConfigureMerchant(merchant_id=shops.MERCHANT, name="Another name"))
+    assert shown(Role.ADMIN)[0]["name"] == "Another name"
+    follow(cached)
+    wait_until(
+        lambda: shown()[0]["name"] == "Another name", timeout_seconds=20, failure=lambda: "The name never showed."
+    )
+
+
+def test_every_kind_of_answer_is_compared(cached: Asked) -> None:
+    product_id = product_of(cached, "MUG")
+    index_everything(cached.settings)
+    follow(cached)
+
+    def kinds(finding: Finding) -> set[str]:
+        for path in (f"/v1/products/{product_id}", "/v1/merchant", "/v1/search"):
+            assert cached.ask("GET", path).status_code == 200
+        with held_answers(cached.settings, "pod1") as held:
+            names = list(held.names())
+            good = held.good(names)
+            answers = [(name, good[name.text]) for name in names if name.text in good]
+        compared = compare_answers(cached.settings.pods[0].reader_dsn, answers)
+        return {name.kind for (name, _), one in zip(answers, compared, strict=True) if one is finding}
+
+    assert kinds(Finding.SAME) == {"product_page", "merchant", "search_page"}
+    with redis.Redis.from_url(cached.settings.cache_url) as server:
+        for name in server.keys("{tieout-answers:*}:v:*"):
+            body = server.hget(name, "bytes")
+            assert isinstance(body, bytes)
+            forged = body.replace(b'"unit_price_micro":', b'"unit_price_micro":1').replace(
+                b'"rate_ppm":', b'"rate_ppm":1'
+            )
+            server.hset(name, "bytes", forged)
+    assert kinds(Finding.DIFFERENT) == {"product_page", "merchant", "search_page"}

@@ -56,7 +56,7 @@ def event(aggregate_type: str, event_type: str, payload: str = "{}") -> Touching
     ("aggregate_type", "event_type", "tags"),
     [
         ("merchant", "merchant_configured", ["merchant:m"]),
-        ("product", "price_set", ["product:a"]),
+        ("product", "price_set", ["product:a", "catalog:m"]),
         ("order", "order_placed", []),
         ("reservation", "stock_reserved", ["merchant:m"]),
         ("stock_movement", "stock_moved", ["merchant:m"]),

@@ -20,7 +20,14 @@ from orchestration.unstarted import settings_for_drawing
 
 def test_the_sensor_evaluates_what_the_job_does_and_nothing_passes_that_cannot_be_looked_at(tmp_path: Path) -> None:
     secret = "postgresql://nobody:geheim@127.0.0.1:1/nothing"
-    settings = replace(settings_for_drawing(tmp_path), control_dsn=secret, read_models_dsn=secret)
+    nowhere = "redis://:geheim@127.0.0.1:1/0"
+    settings = replace(
+        settings_for_drawing(tmp_path),
+        control_dsn=secret,
+        read_models_dsn=secret,
+        carts_url=nowhere,
+        cache_url=nowhere,
+    )
     found = list(measures.measured(build_platform(settings)))
     job = build_definitions(settings).resolve_job_def("freshness")
     assert {

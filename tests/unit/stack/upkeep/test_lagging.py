@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from contracts.ownership import ACCOUNT_VIEW, COPIES, LOG, WAREHOUSE, WEBHOOKS, Copy
+from contracts.ownership import ACCOUNT_VIEW, COPIES, LOG, WAREHOUSE, WEBHOOKS, Copy, absent_copies
 from stack.upkeep.lagging import PATIENCE_SECONDS, Lag, LagWatch, observe_lags
 from tests.unit.stack.upkeep.test_watching import Place, place, server
 
@@ -93,7 +93,8 @@ def test_what_cannot_be_looked_at_is_no_news(place: Place) -> None:
     assert names(lags, lag(ACCOUNT_VIEW, 0.0, 0), copies=copies) == []
     # No server of this place answers: every copy is named, none is said to be in time.
     asked = observe_lags(place.settings)
-    followers = [copy.name.replace("_", " ") for copy in (*COPIES, WEBHOOKS) if copy is not WAREHOUSE]
+    without = {WAREHOUSE.name, *absent_copies(place.settings)}
+    followers = [copy.name.replace("_", " ") for copy in (*COPIES, WEBHOOKS) if copy.name not in without]
     assert asked == [f"{name} of pod1" for name in (*followers, "warehouse")]
 
 
