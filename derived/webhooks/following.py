@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import psycopg
@@ -30,6 +31,8 @@ from streams.projection import START, Entry, FencedError, ParkedEvent, Position,
 from streams.step_planning import floor_cut
 
 NAME = WEBHOOKS.name
+ROWS_AT_ONCE = 500
+"""How many messages are in memory at once."""
 
 _READ = "select partition, epoch, cut, chunk from webhooks.positions where pod = %s order by partition"
 _FORGET = "delete from webhooks.positions where pod = %s"
@@ -139,7 +142,9 @@ class WebhookProjection:
             cuts = [entry.cut for entry in work.entries]
             if cuts:
                 found = subscriptions_for(cursor, work.pod, min(cuts), max(cuts))
-                cursor.executemany(NOTE, list(_deliveries(work.entries, found)))
+                rows = _deliveries(work.entries, found)
+                while some := list(islice(rows, ROWS_AT_ONCE)):
+                    cursor.executemany(NOTE, some)
             _move(cursor, work.pod, work.epoch, work.positions, work.data_at)
 
     def parked_events(self, pod: str, keys: Collection[str] | None = None) -> Sequence[ParkedEvent]:

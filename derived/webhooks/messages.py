@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import msgspec
@@ -86,7 +86,8 @@ def body_of(event: ToldEvent) -> bytes:
         "format": FORMAT,
         "id": event.event_id,
         "type": public_type(event.event_type),
-        "timestamp": event.occurred_at,
+        # In UTC, so that a message is the same text whoever makes it.
+        "timestamp": event.occurred_at.astimezone(UTC),
         "merchant_id": event.merchant_id,
         "subject": {"type": event.aggregate_type, "id": event.aggregate_id, "version": event.aggregate_version},
         "changed": changed,

@@ -179,8 +179,15 @@ class _Sender:
             await self._asked(self._queue.remove_deleted)
         if now - self._pruned_at >= PRUNE_SECONDS:
             self._pruned_at = now
+            await self._prune()
+
+    async def _prune(self) -> None:
+        try:
             proven = await asyncio.to_thread(self._how.proven_cut)
-            await self._asked(partial(self._queue.prune, self._how.keep, proven, self._how.clock()))
+        except Exception as error:  # any error: nothing is pruned, and sending goes on
+            logger.warning("%s: old notes are kept, %s.", self._how.pod, type(error).__name__)
+            return
+        await self._asked(partial(self._queue.prune, self._how.keep, proven, self._how.clock()))
 
     async def _asked(self, ask: Callable[[], Result]) -> Result:
         """Ask the queue in a thread, one question at a time: it has one connection."""

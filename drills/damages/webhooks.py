@@ -8,6 +8,7 @@ endpoints that do not answer, and senders that are killed (`tests/integration/te
 from __future__ import annotations
 
 import hashlib
+from contextlib import closing
 from typing import Any
 
 import psycopg
@@ -15,6 +16,7 @@ import psycopg
 from contracts.verdicts import DifferenceClass as Class
 from contracts.webhooks import EVENT_TYPES
 from derived.webhooks.again import plan_replay, replay
+from derived.webhooks.following import build
 from drills.damages.place import Cell, Damage, Harm, Place, Target, harm
 from drills.damages.read_models import GHOST
 from repair.values import ActionKind
@@ -74,7 +76,8 @@ def _noted(place: Place, connection: psycopg.Connection[Any], target: Target) ->
     endpoint_id = f"we_damaged_{digest[:12]}"
     if connection.execute(_ENDPOINT, (endpoint_id, target.merchant_id, list(EVENT_TYPES))).rowcount:
         # Where no worker follows the log yet, the notes begin at its end.
-        place.tools.projection(NAME).state(place.pod)
+        with closing(build(place.settings)) as notes:
+            notes.state(place.pod)
         with place.lake() as lake:
             planned = plan_replay(lake, place.settings.control_dsn, endpoint_id, {place.pod: 1})
             replay(lake, place.settings.control_dsn, planned, waiting_max=WAITING_MAX)

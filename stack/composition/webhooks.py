@@ -21,7 +21,7 @@ from api.webhooks.store import EndpointStore
 from contracts.breaks import ENDED, BreakState
 from contracts.clock import utc_now
 from contracts.errors import InputError, StackError
-from contracts.ownership import SWEEP_SECONDS_MAX, WEBHOOKS
+from contracts.ownership import SWEEP_SECONDS_MAX
 from contracts.settings import Settings
 from contracts.verdicts import Verdict
 from derived.lake_connection import open_lake
@@ -29,9 +29,8 @@ from derived.webhooks.again import Replay, from_cuts_at, plan_replay, replay
 from derived.webhooks.standing import Proof, Standing, standings
 from reconcile.results import answered_since, latest_results
 from repair import ledger
-from stack.composition.webhook_sending import master_of
+from stack.composition.webhook_sending import PAIR, master_of
 
-(PAIR,) = WEBHOOKS.found_by
 BREAKS_READ = 10_000
 
 
@@ -48,13 +47,6 @@ def endpoint_store(settings: Settings) -> Iterator[EndpointStore]:
             open_hosts=settings.webhook_open_hosts,
             endpoints_max=settings.webhook_endpoints_max,
         )
-
-
-def proven_cut(settings: Settings, pod: str) -> int:
-    """Return the cut up to which the notes were proven, while nothing about them is open; 0: none."""
-    proof = proofs_of(settings).get(pod)
-    is_open = any(one == pod for _, one in broken_in(settings))
-    return proof.cut if proof is not None and proof.verdict is Verdict.CONSISTENT and not is_open else 0
 
 
 def proofs_of(settings: Settings) -> dict[str, Proof]:

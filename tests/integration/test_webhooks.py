@@ -35,8 +35,8 @@ from repair.repair_run import repair_breaks
 from stack.composition.comparison import build_reconcile_context
 from stack.composition.migrations import migrate_everything
 from stack.composition.repairing import repairing_tools
-from stack.composition.webhook_sending import sending_of
-from stack.composition.webhooks import PAIR, endpoint_store, replay_now, standing_json, standings_of
+from stack.composition.webhook_sending import PAIR, sending_of
+from stack.composition.webhooks import endpoint_store, replay_now, standing_json, standings_of
 from stack.settings import ROOT
 from tests.integration.reconcile_world import Shop, carrying, open_shops, propagate
 from tests.webhook_receiver import Received, Receiver, receiver
@@ -342,10 +342,15 @@ def test_old_notes_go_only_once_they_are_proven(world: World) -> None:
     with world.sending():
         world.receiver.wait(lambda: not world.counts(endpoint_id).get("waiting"))
     world.query("update webhooks.deliveries set acknowledged_at = acknowledged_at - interval '40 days'")
-    with world.sending(proven_cut=lambda: 0):
+    how = sending_of(world.settings, "pod1")
+    assert how.proven_cut() == 0
+    with world.sending():
         time.sleep(0.5)
     assert world.counts(endpoint_id) == {"acknowledged": 1}
-    with world.sending(proven_cut=lambda: 10**6):
+    result = world.compare()
+    save_results(world.settings.control_dsn, [result])
+    assert how.proven_cut() == result.cut
+    with world.sending():
         world.receiver.wait(lambda: not world.counts(endpoint_id))
     assert world.compare().verdict is Verdict.CONSISTENT
     world.shops[0].order()

@@ -21,7 +21,8 @@ from contracts.webhooks import EVENT_TYPES
 from reconcile.comparison_run import run_pairs
 from stack.composition.comparison import build_reconcile_context
 from stack.composition.migrations import migrate_everything
-from stack.composition.webhooks import PAIR, endpoint_store
+from stack.composition.webhook_sending import PAIR
+from stack.composition.webhooks import endpoint_store
 from stack.settings import ROOT
 from tests import conftest
 from tests.integration.reconcile_world import carrying, open_shops, propagate
