@@ -12,3 +12,5 @@ ANNOUNCE_VIEW = "select pg_logical_emit_message(true, %s, named) from unnest(%s:
 """Writes that message for each read model that the transaction may change; it goes with the transaction."""
 LAKE_WRITER = "tieout"
 """The author of each snapshot that a writer of ours adds to the lake; the snapshot's message says which writer."""
+INDEX_COMMITS = "commits.json"
+"""The file beside a search index in which its writer says whether a commit is under way, and which one was the last."""

@@ -31,7 +31,7 @@ class Sighting:
     """One thing that a witness saw. Without an aggregate id, everything of the copy in the pod must be compared."""
 
     witness: str
-    """The witness: `oltp`, `read_models`, `log` or `lake`."""
+    """The witness: `oltp`, `read_models`, `log`, `lake`, `search`, `carts` or `cache`."""
     kind: SightingKind
     pod: str
     """The pod whose facts are concerned; empty: all pods."""

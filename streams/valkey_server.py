@@ -7,12 +7,12 @@ Belongs here: what does not depend on what is stored there. Does not belong here
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import wraps
 from typing import Any, ParamSpec, TypeVar, cast
 
 import redis
 
 from contracts.errors import InputError, LogUnavailableError
+from contracts.valkey import ServerTrouble, TroubleKind, telling
 from streams.log import ANSWER_SECONDS, LogMemory
 
 CONNECT_SECONDS = 5.0
@@ -24,31 +24,21 @@ Arguments = ParamSpec("Arguments")
 Answer = TypeVar("Answer")
 
 
+def unavailable(trouble: ServerTrouble) -> LogUnavailableError:
+    """Return the sentence for what the server, or the way to it, has said instead of an answer."""
+    reason = trouble.reason
+    sentences = {
+        TroubleKind.MEMORY_FULL: "The log takes no entries: its memory is full until it is trimmed.",
+        TroubleKind.AWAY: f"The log does not answer: {reason}. Look with `tieout status`.",
+        TroubleKind.DISK_FULL: f"The log takes no entries: its disk is full ({reason}). Make room there.",
+        TroubleKind.REFUSED: f"The log's server refuses what it is asked: {reason}. Look with `tieout status`.",
+    }
+    return LogUnavailableError(sentences[trouble.kind], reason=reason)
+
+
 def told_errors(call: Callable[Arguments, Answer]) -> Callable[Arguments, Answer]:
     """Decorate a method of the port: raise LogUnavailableError when the server is unreachable or its memory is full."""
-
-    @wraps(call)
-    def told(*arguments: Arguments.args, **named: Arguments.kwargs) -> Answer:
-        try:
-            return call(*arguments, **named)
-        except redis.RedisError as error:
-            raise unavailable(error) from None
-
-    return told
-
-
-def unavailable(error: redis.RedisError) -> LogUnavailableError:
-    """Return the sentence for what the server, or the way to it, has said instead of an answer."""
-    reason = " ".join(str(error).split()).rstrip(".")
-    if isinstance(error, redis.OutOfMemoryError):
-        sentence = "The log takes no entries: its memory is full until it is trimmed."
-    elif isinstance(error, redis.ConnectionError | redis.TimeoutError):
-        sentence = f"The log does not answer: {reason}. Look with `tieout status`."
-    elif "No space left on device" in reason:
-        sentence = f"The log takes no entries: its disk is full ({reason}). Make room there."
-    else:
-        sentence = f"The log's server refuses what it is asked: {reason}. Look with `tieout status`."
-    return LogUnavailableError(sentence, reason=reason)
+    return telling(unavailable)(call)
 
 
 class ValkeyServer:

@@ -41,7 +41,7 @@ class Witness(Protocol):
 
     @property
     def name(self) -> str:
-        """Return the witness's name, as its sightings have it: `oltp`, `read_models`, `log` or `lake`."""
+        """Return the witness's name, as its sightings have it, e.g. `oltp` or `read_models`."""
 
     @property
     def pod(self) -> str:

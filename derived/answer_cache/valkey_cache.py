@@ -14,7 +14,6 @@ import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -24,6 +23,7 @@ from redis.retry import Retry
 
 from contracts.assembled import Assembled
 from contracts.errors import CacheUnavailableError
+from contracts.valkey import ServerLook, ServerTrouble, look_at, telling
 from derived.answer_cache.port import (
     AnswerKey,
     Filled,
@@ -82,18 +82,13 @@ def value_key(key: AnswerKey) -> str:
     return f"{value_prefix(key.pod)}{key}"
 
 
+def _as_ours(trouble: ServerTrouble) -> CacheUnavailableError:
+    return CacheUnavailableError(f"The cache does not answer: {trouble.reason}. Everything else goes on.")
+
+
 def told_errors(call: Callable[Arguments, Answer]) -> Callable[Arguments, Answer]:
     """Decorate a method of the port: raise CacheUnavailableError whatever the server, or the way to it, has said."""
-
-    @wraps(call)
-    def told(*arguments: Arguments.args, **named: Arguments.kwargs) -> Answer:
-        try:
-            return call(*arguments, **named)
-        except redis.RedisError as error:
-            reason = " ".join(str(error).split()).rstrip(".")
-            raise CacheUnavailableError(f"The cache does not answer: {reason}. Everything else goes on.") from None
-
-    return told
+    return telling(_as_ours)(call)
 
 
 class ValkeyAnswerCache:
@@ -121,6 +116,11 @@ class ValkeyAnswerCache:
     def ping(self) -> None:
         """Ask the server for any answer."""
         self._client.ping()
+
+    @told_errors
+    def server_look(self, said: str) -> ServerLook:
+        """Return what the server says of itself, and whether it keeps what is written."""
+        return look_at(self._client, said)
 
     # Keys
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Collection
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ from tantivy import Document, Index, IndexWriter, Query, Searcher
 from contracts.errors import PropagationError
 from derived.keyed.rows import Root, RootRow
 from derived.search import schema
+from derived.search.announcing import announced
 from derived.search.documents import document, key_of
 from derived.search.folders import PodFolder
 from derived.search.positions import MANY, POSITION, Bookkeeping, row_of
@@ -50,6 +52,7 @@ class PodWriting:
         self._folder = folder
         self._fixed = generation
         self._writer: IndexWriter | None = None
+        self._generation: Path | None = None
         self._changed: dict[str, Stand | None] = {}
         self._emptied: dict[str, frozenset[str]] = {}
         """Type of an aggregate whose documents were all deleted -> keys that were kept."""
@@ -64,7 +67,7 @@ class PodWriting:
         deadline = time.monotonic() + LOCK_SECONDS
         while True:
             generation = self._fixed or self._folder.current_or_first()
-            self._index = open_index(generation)
+            self._index, self._generation = open_index(generation), generation
             try:
                 self._writer = self._index.writer(WRITER_BYTES, 1)
             except ValueError as error:
@@ -142,20 +145,27 @@ class PodWriting:
             digest.update(f"{key}={self.stand(root, key)};".encode())
         return digest.hexdigest()
 
-    def commit(self) -> None:
-        """Make everything visible at once: rows, positions, parked and skipped events."""
-        if self._writer is None:
+    def commit(self, *, is_announced: bool = True) -> None:
+        """Make everything visible at once: rows, positions, parked and skipped events.
+
+        `is_announced`: tell the witness that this commit is ours; only a damage on purpose does not.
+        """
+        if self._writer is None or self._generation is None:
             return
+        with announced(self._generation) if is_announced else nullcontext():
+            self._commit(self._writer)
+        self._writer = None
+
+    def _commit(self, writer: IndexWriter) -> None:
         documents = self.books.documents()
         for key in self._stored_books - documents.keys():
-            self._writer.delete_documents_by_term(schema.KEY, key)
+            writer.delete_documents_by_term(schema.KEY, key)
         for key in {POSITION} | (documents.keys() - self._stored_books):
-            self._writer.delete_documents_by_term(schema.KEY, key)
-            self._writer.add_document(documents[key])
-        self._writer.commit()
+            writer.delete_documents_by_term(schema.KEY, key)
+            writer.add_document(documents[key])
+        writer.commit()
         # The next writer may be of another process: segments are merged before the lock is let go.
-        self._writer.wait_merging_threads()
-        self._writer = None
+        writer.wait_merging_threads()
 
     def abandon(self) -> None:
         """Let go of the lock; what was not committed is not there."""

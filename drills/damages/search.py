@@ -47,7 +47,7 @@ def index(place: Place) -> Iterator[PodWriting]:
     opened.lock()
     try:
         yield opened
-        opened.commit()
+        opened.commit(is_announced=False)
     finally:
         opened.abandon()
 

@@ -10,13 +10,13 @@ Belongs here: the client. Does not belong here: keys and what they hold (`valkey
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 import redis
 from redis.commands.core import Script
 
 from contracts.errors import CartUnavailableError
+from contracts.valkey import ServerLook, ServerTrouble, TroubleKind, look_at, telling
 
 ANSWER_SECONDS = 1.0
 """A shopper waits for the page, so we turn to the other store soon."""
@@ -30,22 +30,18 @@ class ServerAwayError(CartUnavailableError):
     """The server of carts cannot be reached, does not answer, or has no memory left."""
 
 
+def _as_ours(trouble: ServerTrouble) -> CartUnavailableError:
+    if trouble.kind is TroubleKind.AWAY:
+        return ServerAwayError(f"The server of carts does not answer: {trouble.reason}.")
+    if trouble.kind is TroubleKind.MEMORY_FULL:
+        # The pod serves until there is room again.
+        return ServerAwayError("The server of carts takes no change: its memory is full.")
+    return CartUnavailableError(f"The server of carts refuses what it is asked: {trouble.reason}.")
+
+
 def told_errors(call: Callable[Arguments, Answer]) -> Callable[Arguments, Answer]:
     """Decorate a function that asks the server: raise ServerAwayError when it is away, else CartUnavailableError."""
-
-    @wraps(call)
-    def told(*arguments: Arguments.args, **named: Arguments.kwargs) -> Answer:
-        try:
-            return call(*arguments, **named)
-        except (redis.ConnectionError, redis.TimeoutError) as error:
-            raise ServerAwayError(f"The server of carts does not answer: {_reason(error)}.") from None
-        except redis.OutOfMemoryError:
-            # The pod serves until there is room again.
-            raise ServerAwayError("The server of carts takes no change: its memory is full.") from None
-        except redis.RedisError as error:
-            raise CartUnavailableError(f"The server of carts refuses what it is asked: {_reason(error)}.") from None
-
-    return told
+    return telling(_as_ours)(call)
 
 
 class CartServer:
@@ -71,6 +67,11 @@ class CartServer:
         """Ask the server for any answer."""
         self.client.ping()
 
+    @told_errors
+    def look(self, said: str) -> ServerLook:
+        """Return what the server says of itself, and whether it keeps what is written."""
+        return look_at(self.client, said)
+
     def script(self, text: str) -> Callable[[Sequence[str], Sequence[str | bytes | int]], Any]:
         """Return a script as a function of keys and arguments; the server loads it when it does not know it."""
         script: Script = self.client.register_script(text)
@@ -80,7 +81,3 @@ class CartServer:
             return script(keys=list(keys), args=list(arguments))
 
         return run
-
-
-def _reason(error: redis.RedisError) -> str:
-    return " ".join(str(error).split()).rstrip(".")

@@ -10,10 +10,15 @@ import threading
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
+from contracts.ownership import ANSWER_CACHE, CART
 from contracts.settings import Settings
 from stack.scrubbing import scrubber
 
+ANSWER_SECONDS = 5.0
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from witness.watching import Witness
 
 
@@ -50,7 +55,34 @@ def build_witnesses(settings: Settings) -> list[Witness]:
     )
     if dsn := settings.read_models_witness_dsn:
         found.append(ReadModelsWitness(dsn=dsn, control_dsn=settings.control_dsn))
-    return found
+    return [*found, *_of_serving(settings)]
+
+
+def _of_serving(settings: Settings) -> Iterator[Witness]:
+    """Yield the witnesses of what serves shoppers: the servers that there are, and every pod's search index."""
+    from derived.answer_cache.valkey_cache import ValkeyAnswerCache
+    from derived.search.folders import PodFolder, base_folder
+    from oltp.carts.valkey_server import CartServer
+    from witness.search import SearchWitness
+    from witness.servers import ServerWitness
+
+    for pod in settings.pods:
+        folder = PodFolder(base_folder(settings), pod.pod)
+        yield SearchWitness(pod=pod.pod, control_dsn=settings.control_dsn, folder=folder.current)
+    if settings.carts_url:
+        carts = CartServer(settings.carts_url)
+        yield ServerWitness(
+            name="carts", copy=CART.name, control_dsn=settings.control_dsn, ask=carts.look, let_go=carts.close
+        )
+    if settings.cache_url:
+        cache = ValkeyAnswerCache(settings.cache_url, answer_seconds=ANSWER_SECONDS)
+        yield ServerWitness(
+            name="cache",
+            copy=ANSWER_CACHE.name,
+            control_dsn=settings.control_dsn,
+            ask=cache.server_look,
+            let_go=cache.close,
+        )
 
 
 def begin_watching(settings: Settings) -> None:

@@ -15,6 +15,7 @@ from reconcile.sightings import longest_wait
 from reconcile.witness_states import WitnessState, witness_states
 
 OLTP, LOG, READ_MODELS, LAKE = "oltp", "log", "read_models", "lake"
+SEARCH, CARTS, CACHE = "search", "carts", "cache"
 COMPARED_SECONDS_MAX = 600.0
 """What a witness sees is compared within seconds. After this time the reconciler does not keep up: people are told."""
 NEVER = "It has never looked: `tieout up` starts its worker."
@@ -46,7 +47,9 @@ def read_witnesses(settings: Settings) -> list[WitnessStatus]:
     without = {(OLTP, pod.pod): pod_setting(pod.pod, WITNESS) for pod in settings.pods if not pod.witness_dsn}
     if not settings.read_models_witness_dsn:
         without[READ_MODELS, ""] = "TIEOUT_READ_MODELS_WITNESS_DSN"
-    expected = {(READ_MODELS, ""), (LAKE, ""), *((name, pod.pod) for name in (OLTP, LOG) for pod in settings.pods)}
+    of_pods = {(name, pod.pod) for name in (OLTP, LOG, SEARCH) for pod in settings.pods}
+    of_servers = {(name, "") for name, url in ((CARTS, settings.carts_url), (CACHE, settings.cache_url)) if url}
+    expected = {(READ_MODELS, ""), (LAKE, ""), *of_pods, *of_servers}
     return [
         _without(*key, without[key]) if key in without else _status(*key, known.get(key))
         for key in sorted({*known, *expected})

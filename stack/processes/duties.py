@@ -79,7 +79,8 @@ def witness_settings(settings: Settings) -> dict[str, str]:
     """Return the settings of the witnesses: what decodes write-ahead logs, the log, catalog and control database."""
     # The catalog by the role that may only read; without one, by its owner.
     catalog = "TIEOUT_CATALOG_READER_DSN" if settings.catalog_reader_dsn else "TIEOUT_CATALOG_DSN"
-    own = ["TIEOUT_CONTROL_DSN", "TIEOUT_LOG_URL", "TIEOUT_READ_MODELS_WITNESS_DSN", catalog]
+    servers = ["TIEOUT_LOG_URL", "TIEOUT_CARTS_URL", "TIEOUT_CACHE_URL"]
+    own = ["TIEOUT_CONTROL_DSN", *servers, "TIEOUT_READ_MODELS_WITNESS_DSN", catalog]
     return _told(settings, [*own, *_of_pods(settings, [WITNESS])])
 
 

@@ -14,6 +14,7 @@ import redis
 
 from contracts.errors import InputError, LogDivergedError, LogGapError, LogUnavailableError, SettingsError
 from contracts.settings import Settings
+from contracts.valkey import trouble_of
 from streams import codec
 from streams.log import ChunkManifest, EntryId, EventLog, LogEntry, Manifest, Progress, entry_place
 from streams.logs import ADAPTERS, Adapter, build_log, log_at
@@ -310,7 +311,7 @@ def test_a_server_that_refuses_is_said_in_the_ports_own_words(valkey_url: str) -
 
 def test_a_full_disk_is_named() -> None:
     error = redis.ResponseError("MISCONF Errors writing to the AOF file: No space left on device")
-    assert str(unavailable(error)) == (
+    assert str(unavailable(trouble_of(error))) == (
         "The log takes no entries: its disk is full "
         "(MISCONF Errors writing to the AOF file: No space left on device). Make room there."
     )

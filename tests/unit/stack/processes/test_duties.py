@@ -95,7 +95,10 @@ TOLD: dict[str, tuple[Callable[[Settings], dict[str, str]], set[str]]] = {
     "cache": (lambda s: duties.consumer_settings(s, "answer_cache"), {"cache", "log"}),
     "webhooks": (lambda s: duties.consumer_settings(s, "webhooks"), {"control", "log", "pepper"}),
     "traffic": (duties.traffic_settings, {"pod1-app", "pod2-app", "control"}),
-    "witness": (duties.witness_settings, {"pod1-witness", "pod2-witness", "control", "log", "seeing", "asking"}),
+    "witness": (
+        duties.witness_settings,
+        {"pod1-witness", "pod2-witness", "control", "log", "cartstore", "cache", "seeing", "asking"},
+    ),
     "api": (
         duties.api_settings,
         {f"{pod}-{role}" for pod in ("pod1", "pod2") for role in ("app", "reader")}
@@ -104,6 +107,10 @@ TOLD: dict[str, tuple[Callable[[Settings], dict[str, str]], set[str]]] = {
     "carts": (
         duties.carts_settings,
         {f"{pod}-{role}" for pod in ("pod1", "pod2") for role in ("app", "reader")} | {"control", "cartstore"},
+    ),
+    "reconciler": (
+        duties.reconciler_settings,
+        {"pod1-reader", "pod2-reader", "control", "catalog", "views", "log", "cartstore", "cache", "objects"},
     ),
     "builder": (duties.builder_settings, {"catalog", "control", "objects"}),
     "display": (duties.display_settings, set()),
