@@ -19,7 +19,9 @@ from contracts.breaks import ENDED, Break, BreakState
 from contracts.ownership import READ_MODELS as VIEWS
 from contracts.ownership import WAREHOUSE, family_of
 from contracts.settings import Settings
+from contracts.sightings import KeptSighting
 from reconcile.pairs import PAIRS
+from reconcile.sightings import newest_sightings
 from repair import ledger
 from repair.alerts.deciding import Alert, AlertKind
 from repair.alerts.queue import latest_alerts
@@ -61,6 +63,7 @@ class Records:
 
     breaks: Sequence[Break]
     alerts: Sequence[Alert]
+    sightings: Sequence[KeptSighting] = ()
 
 
 def read_records(settings: Settings) -> Records:
@@ -68,6 +71,7 @@ def read_records(settings: Settings) -> Records:
     return Records(
         breaks=ledger.breaks(settings.control_dsn, limit=None),
         alerts=latest_alerts(settings.control_dsn, limit=MESSAGES_READ),
+        sightings=newest_sightings(settings.control_dsn, limit=MESSAGES_READ),
     )
 
 
@@ -94,6 +98,16 @@ def times_of(alerts: Sequence[Alert], at: datetime, breaks: Sequence[Break]) -> 
         state=state,
         pairs=tuple(sorted({item.pair for item in breaks})),
     )
+
+
+def seen_after(change: Change, sightings: Sequence[KeptSighting]) -> float | None:
+    """Return how many seconds after the damage a witness saw a write to its table; None: none did."""
+    found = [
+        one.seen_at
+        for one in sightings
+        if one.seen_at >= change.at and one.place.rpartition(".")[2] == change.table.rpartition(".")[2]
+    ]
+    return (min(found) - change.at).total_seconds() if found else None
 
 
 def breaks_of_change(change: Change, breaks: Sequence[Break]) -> list[Break]:

@@ -31,7 +31,7 @@ import duckdb
 import psycopg
 
 from bench.figures import Figure, report
-from bench.looking import Times, Workers, breaks_of_change, read_records, times_of, wait
+from bench.looking import Times, Workers, breaks_of_change, read_records, seen_after, times_of, wait
 from bench.random_damages import STORES, change_anything
 from bench.repair_ways import damage_of
 from bench.world import trade
@@ -42,12 +42,12 @@ from contracts.settings import Settings
 from drills.damages.outcomes import Done, Outcome, breaks_among, outcome_of, unsettled
 from drills.damages.place import Round
 from drills.damages.rounds import ROUNDS
-from repair import ledger
 from stack.composition import session
 from stack.composition.damaging import place_of
 from stack.settings import ROOT, load_settings, without_settings
 
 SEED = 7
+FOUND_P50_SECONDS, FOUND_P99_SECONDS = 5.0, 30.0
 PROVEN_P50_SECONDS, PROVEN_P99_SECONDS, REPAIRED_P50_SECONDS = 30.0, 60.0, 15.0
 COMMAND_SECONDS_MAX = 1_800
 
@@ -61,6 +61,8 @@ class Looked:
     times: Times
     reason: str = ""
     """Why it was not found or not repaired, as far as the system says; empty when it was."""
+    seen: float | None = None
+    """When a witness saw it, in seconds after it; None: none did, or it was not asked."""
 
 
 @contextmanager
@@ -176,13 +178,15 @@ def look_at_random(
         return [times_of(now.alerts, change.at, breaks_of_change(change, now.breaks)) for change in changes]
 
     wait(lambda: all(seen.is_over for seen in times()), patience)
-    breaks = ledger.breaks(settings.control_dsn, limit=None)
+    records = read_records(settings)
+    breaks = records.breaks
     return [
         Looked(
             store=change.store,
             damage=str(change),
             times=seen,
             reason=_reason(breaks_of_change(change, breaks), seen),
+            seen=seen_after(change, records.sightings),
         )
         for change, seen in zip(changes, times(), strict=True)
     ]
@@ -264,6 +268,7 @@ def _report(
 
 
 def _figures(looked: Sequence[Looked], outcomes: Sequence[Outcome]) -> list[Figure]:
+    seen = sorted(one.seen for one in looked if one.seen is not None)
     found = sorted(one.times.found for one in looked if one.times.found is not None)
     repaired = sorted(one.times.repaired for one in looked if one.times.repaired is not None)
     proven = sorted(one.times.proven for one in looked if one.times.proven is not None)
@@ -282,7 +287,8 @@ def _figures(looked: Sequence[Looked], outcomes: Sequence[Outcome]) -> list[Figu
                    is_met=expected == len(outcomes))
         )  # fmt: skip
     for name, values, goals in (
-        ("damage to found", found, {}),
+        ("damage to seen", seen, {}),
+        ("damage to found", found, {50: FOUND_P50_SECONDS, 99: FOUND_P99_SECONDS}),
         ("found to repaired and compared again", repaired, {50: REPAIRED_P50_SECONDS}),
         ("damage to proven", proven, {50: PROVEN_P50_SECONDS, 99: PROVEN_P99_SECONDS}),
         ("damage to told", told, {}),
@@ -322,13 +328,16 @@ def show(looked: Sequence[Looked]) -> None:
             one.store,
             one.damage,
             one.times.state,
-            *(_seconds(value) for value in (one.times.found, one.times.repaired, one.times.proven, one.times.told)),
+            *(
+                _seconds(value)
+                for value in (one.seen, one.times.found, one.times.repaired, one.times.proven, one.times.told)
+            ),
             ", ".join(one.times.pairs),
             one.reason[:200],
         )
         for one in looked
     ]
-    headings = ["Store", "Damage", "State", "Found s", "Repaired s", "Proven s", "Told s", "Pairs", "Why"]
+    headings = ["Store", "Damage", "State", "Seen s", "Found s", "Repaired s", "Proven s", "Told s", "Pairs", "Why"]
     answers().print(table("Damages and what became of them", headings, rows))
 
 

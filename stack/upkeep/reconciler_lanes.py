@@ -14,11 +14,12 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
 from contracts.settings import Settings
+from stack.composition.builder import WarehouseBuilder, warm_builder
 from stack.composition.kept_builder import KeptBuilder
 from stack.scrubbing import scrubber
 from stack.upkeep.cpu_share import SAVED_SECONDS_MAX, CpuShare
@@ -31,7 +32,8 @@ NICENESS = 10
 """How much lower the priority of the rounds is that no witness asked for."""
 GIVE_WAY_SECONDS_MAX = 60.0
 """A round waits at most this long for the other lane at each step, so that it ends also when sightings never do."""
-END_SECONDS = 20.0
+END_SECONDS = 15.0
+"""How long a stopped worker waits for its rounds; the supervisor kills it five seconds later."""
 
 logger = logging.getLogger("tieout.reconciler")
 
@@ -80,26 +82,46 @@ def run_reconciler(settings: Settings, stop: threading.Event) -> bool:
     # It begins with a debt: the first pass of `make run` compares everything itself, and is not to share the processor.
     share = CpuShare(share=earned, at=time.monotonic(), credit=-SAVED_SECONDS_MAX * earned)
     ended, clean = threading.Event(), scrubber(settings)
-    with closing(KeptBuilder(settings=settings)) as builder:
+    with closing(KeptBuilder(settings=settings, start=_patient_builder)) as builder:
         seen = Reconciler(settings=settings, share=share, builder=builder)
         urgent = Lane(step=seen.look, stop=ended, clean=clean)
-        thread = threading.Thread(target=urgent.repeat, name="seen", daemon=True)
-        thread.start()
-        # On Linux this holds for the calling thread and the threads that it starts, and not for the lane above.
-        os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
         rounds = Reconciler(
             settings=settings, share=share, builder=builder, give_way=lambda: _give_way(urgent.is_at_rest)
         )
-        ordinary = Lane(step=rounds.go_round, stop=stop, clean=clean)
+        ordinary = Lane(step=rounds.go_round, stop=ended, clean=clean)
+        threads = [
+            threading.Thread(target=urgent.repeat, name="seen", daemon=True),
+            threading.Thread(target=_patiently, args=(ordinary.repeat,), name="rounds", daemon=True),
+        ]
+        for thread in threads:
+            thread.start()
         is_large = False
         while not is_large and not stop.wait(LOOK_SECONDS):
-            ordinary.take()
             is_large = _has_grown(settings, ordinary, urgent)
         ended.set()
-        thread.join(END_SECONDS)
+        deadline = time.monotonic() + END_SECONDS
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
     if is_large:
         logger.info("It holds more memory than TIEOUT_RECONCILER_MEMORY_MB allows, and begins anew")
     return is_large and not stop.is_set()
+
+
+def _patiently(work: Callable[[], None]) -> None:
+    """Work at low priority: on Linux that holds for this thread, and for the threads that it starts.
+
+    Not for the process: whoever begins anew keeps the priority of its first thread, and cannot raise it again.
+    """
+    os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
+    work()
+
+
+@contextmanager
+def _patient_builder(settings: Settings) -> Iterator[WarehouseBuilder]:
+    """Start a builder at low priority, whichever lane asks for it: a build is long."""
+    with warm_builder(settings) as builder:
+        os.setpriority(os.PRIO_PROCESS, builder.child.pid, NICENESS)
+        yield builder
 
 
 def _give_way(is_at_rest: threading.Event) -> None:
