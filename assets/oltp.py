@@ -11,7 +11,7 @@ from dagster import AssetExecutionContext
 from assets.graph import OWNERS, oltp_key
 from assets.platform import PLATFORM, platform_of
 from contracts.events import STATE_TYPES
-from contracts.ownership import FACTS
+from contracts.facts import FACTS
 from oltp.store.observe import Observation, observe
 
 

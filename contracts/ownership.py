@@ -1,4 +1,4 @@
-"""The contract: who owns each fact, which copies of it exist, how far each may lag, and how it is rebuilt.
+"""The contract: which copies of the facts (`contracts/facts.py`) exist, how far each may lag, and how it is rebuilt.
 
 Belongs here: the declaration, as values. All code that handles every copy in the same way loops over it: assets, gauges
 and checks, projections and workers, status, repairs, drills, commands, `docs/contract.md`. Does not belong here: what
@@ -98,18 +98,6 @@ class Copy:
         if lag_seconds <= self.freshness_seconds:
             return Lateness.FRESH
         return Lateness.LATE if lag_seconds <= self.late_seconds_max else Lateness.OVERDUE
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fact:
-    """Something that must never be ambiguous; its owner is always the OLTP database of the merchant's pod."""
-
-    name: str
-    description: str
-    aggregates: tuple[str, ...]
-    """Aggregate types whose events carry it."""
-    copies: tuple[str, ...]
-    """Names of the copies that hold it. The log is not listed, because it carries every fact."""
 
 
 LOG = Copy(
@@ -307,82 +295,6 @@ SERVED_TABLES = tuple(sorted(table for copy in READ_MODELS for table in copy.tab
 
 OWNER_FAMILIES = ("stock_identity", "oltp_identities")
 """Comparisons whose two sides are both OLTP. A difference is an error of the owner, so a person decides."""
-
-FACTS = (
-    Fact(
-        name="order state",
-        description="What was ordered at which price, and how much of it is cancelled or fulfilled.",
-        aggregates=("order", "fulfillment"),
-        copies=("lake", "warehouse", "account_view", "fulfillment_view", "merchant_sales"),
-    ),
-    Fact(
-        name="payment state",
-        description="What is authorized, captured and voided, and what was given back.",
-        aggregates=("payment",),
-        copies=("lake", "warehouse", "account_view", "merchant_sales"),
-    ),
-    Fact(
-        name="refund state",
-        description="Which refunds are requested, completed or failed, per order line.",
-        aggregates=("refund",),
-        copies=("lake", "warehouse", "account_view", "merchant_sales"),
-    ),
-    Fact(
-        name="inventory",
-        description="Units on hand (the sum of the movements).",
-        aggregates=("stock_movement",),
-        copies=("lake", "warehouse"),
-    ),
-    Fact(
-        name="inventory reservation",
-        description="Units that are promised to an order or a checkout.",
-        aggregates=("reservation",),
-        copies=("lake", "warehouse", "fulfillment_view"),
-    ),
-    Fact(
-        name="merchant configuration",
-        description="Currency, tax rates, shipping fee, whether it may sell, and what its shoppers mean by words.",
-        aggregates=("merchant",),
-        copies=("lake", "warehouse", "search"),
-    ),
-    Fact(
-        name="merchant entitlement",
-        description="What a merchant may use: the best surviving grant per feature.",
-        aggregates=("merchant_entitlement",),
-        copies=("lake", "warehouse"),
-    ),
-    Fact(
-        name="customer entitlement",
-        description="What a customer may use: the best surviving grant per feature.",
-        aggregates=("customer_entitlement",),
-        copies=("lake", "warehouse", "account_view"),
-    ),
-    Fact(
-        name="tax basis",
-        description="Jurisdiction, rate, taxable amount and tax of every order line, as they were when it was placed.",
-        aggregates=("order", "refund"),
-        copies=("lake", "warehouse"),
-    ),
-    Fact(
-        name="catalog",
-        description="Products with what is said of them (brand, description, attributes), variants and their prices.",
-        aggregates=("product",),
-        copies=("lake", "warehouse", "search"),
-    ),
-    Fact(
-        name="adjustment",
-        description="Money in a merchant's books that belongs to no order.",
-        aggregates=("adjustment",),
-        copies=("lake", "warehouse"),
-    ),
-    Fact(
-        name="gift card balance",
-        description="What was issued, spent, given back onto and expired of every gift card, and what is left on it.",
-        aggregates=("gift_card",),
-        copies=("lake", "warehouse"),
-    ),
-)
-"""Every fact there is. A fact belongs to the pod in which its merchant lives."""
 
 
 def copy_named(name: str) -> Copy:

@@ -20,8 +20,9 @@ from contracts.events.common import AggregateState
 from contracts.events.envelope import Envelope
 from contracts.events.schema_files import breaking_sentences, file_of, schema_of
 from contracts.events.upcasting import newest_sql
+from contracts.facts import FACTS
 from contracts.limits import AMOUNT_MICRO_MAX, EVENT_BYTES_MAX, NEW_EVENT_BYTES_MAX, STOCK_MAX, Limit
-from contracts.ownership import BEGINNING_AT_END, COPIES, FACTS, SWEEP_SECONDS_MAX
+from contracts.ownership import BEGINNING_AT_END, COPIES, SWEEP_SECONDS_MAX
 from docs.asyncapi import asyncapi_json
 from docs.columns import histories_yml, staging_yml
 from docs.currencies import currencies_macro, currencies_module
@@ -82,7 +83,7 @@ def contract() -> str:
         ],
     )
     return (
-        NOTICE.format(source="`contracts/ownership.py`")
+        NOTICE.format(source="`contracts/ownership.py` and `contracts/facts.py`")
         + "# The contract\n\nEvery fact has one owner; everything else is a copy that can be rebuilt.\n\n## Facts\n\n"
         + facts
         + "\n## Copies\n\nThe log carries every fact; others are built from it. It tells the cache what to drop,\n"

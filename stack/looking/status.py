@@ -6,8 +6,7 @@ Belongs here: querying each part and combining the answers. Does not belong here
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import product
@@ -15,12 +14,20 @@ from typing import Any, TypeVar
 
 from contracts.breaks import ENDED
 from contracts.clock import utc_now
-from contracts.ownership import CART, WAREHOUSE, Copy, Lateness
+from contracts.ownership import CART, WAREHOUSE, Lateness
 from contracts.settings import PodSettings, Settings
 from repair.ledger import count_breaks
 from stack import settings
 from stack.composition import session
-from stack.composition.projections import followers, observed_projection
+from stack.composition.projections import followers
+from stack.looking.copies import (
+    UNREACHABLE,
+    ProjectionStatus,
+    asked,
+    cart_status,
+    projection_status,
+    warehouse_statuses,
+)
 from stack.looking.servers import RUNNING, ServerSeen, look
 from stack.looking.unmet import UnmetStatus, read_unmet
 from stack.looking.verdict import Verdict, verdict_of
@@ -41,8 +48,7 @@ from stack.processes.data_docs import data_docs_url
 from stack.processes.supervision import ProgramState, Supervisor
 from stack.scrubbing import hide_password
 
-Answer = TypeVar("Answer")
-UNREACHABLE = "unreachable"
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,22 +65,6 @@ class PodStatus:
     held_by: str | None = None
     """The holder of the relay lock, which publishes the pod; None when no process holds it."""
     state: str = "reachable"
-    error: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProjectionStatus:
-    """One copy of one pod, and its lag: events that the pod has committed and that wait in its outbox or in the log."""
-
-    name: str
-    pod: str
-    applied_cut: int | None = None
-    lag_seconds: float | None = None
-    lag_events: int | None = None
-    parked: int | None = None
-    """Aggregates that wait because one of their events could not be applied."""
-    state: str = UNREACHABLE
-    """current, behind, parked, gap, ahead (the log lost cuts, or the pod was set back), or unreachable."""
     error: str | None = None
 
 
@@ -165,18 +155,15 @@ def read_status(values: Settings, *, has_passwords: bool = False) -> Status:
         servers, webhooks = pool.submit(_servers, values), pool.submit(_webhooks, values)
         workers = pool.submit(Supervisor(var_dir=values.var_dir).states)
         pods = [pool.submit(_pod_status, pod, values) for pod in values.pods]
-        copies = [pool.submit(_projection_status, *one, values) for one in product(followers(values), values.pods)]
-        copies += [pool.submit(_cart_status, pod, values) for pod in values.pods if values.carts_url]
-        transactions = [pool.submit(_asked, partial(open_in, pod), lambda _: []) for pod in values.pods]
-        calls = [pool.submit(_asked, partial(calls_of, pod), lambda _: []) for pod in values.pods]
-        told = [pool.submit(_asked, partial(notifications_of, pod), lambda _: []) for pod in values.pods]
+        copies = [pool.submit(projection_status, *one, values) for one in product(followers(values), values.pods)]
+        copies += [pool.submit(cart_status, pod, values) for pod in values.pods if values.carts_url]
+        transactions, calls = _of_pods(pool, open_in, values), _of_pods(pool, calls_of, values)
+        told, left_out = _of_pods(pool, notifications_of, values), pool.submit(_left_out, values)
         pairs, breaks = pool.submit(_pair_statuses, values), pool.submit(_break_counts, values)
-        unmet = pool.submit(_asked, partial(read_unmet, values), lambda _: None)
         drills, coverage = pool.submit(_drills_summary, values), pool.submit(_coverage_line, values)
-        witnesses = pool.submit(_asked, partial(read_witnesses, values), lambda _: [])
-        uncompared = pool.submit(_asked, partial(read_uncompared, values), lambda _: "")
-        warehouse, near = pool.submit(_warehouse_statuses, values), pool.submit(_near_limits, values)
-        left_out, missing = pool.submit(_left_out, values), pool.submit(pages_missing, values)
+        unmet, witnesses = pool.submit(_unmet, values), pool.submit(_witnesses, values)
+        uncompared, near = pool.submit(_uncompared, values), pool.submit(_near_limits, values)
+        warehouse, missing = pool.submit(warehouse_statuses, values), pool.submit(pages_missing, values)
     resident = session.resident(values.var_dir)
     seen = _seen([future.result() for future in pods], has_passwords=has_passwords)
     status = Status(
@@ -193,9 +180,9 @@ def read_status(values: Settings, *, has_passwords: bool = False) -> Status:
         warehouse=[counting_outbox(copy, seen[copy.pod]) for copy in warehouse.result()],
         pairs=pairs.result(),
         workers=workers.result(),
-        open_transactions=[found for future in transactions for found in future.result()],
-        provider_calls=[found for future in calls for found in future.result()],
-        notifications=[found for future in told for found in future.result()],
+        open_transactions=_all(transactions),
+        provider_calls=_all(calls),
+        notifications=_all(told),
         breaks=breaks.result(),
         unmet=unmet.result(),
         data_docs_url=data_docs_url(values),
@@ -250,12 +237,12 @@ def _pod_status(pod: PodSettings, values: Settings) -> PodStatus:
     def without_log(error: str) -> PodStatus:
         # Commands do not need the log, so a pod that answers is reachable. Without the log we only do not know the
         # number of unpublished events.
-        return _asked(
+        return asked(
             lambda: _seen_alone(pod, error),
             lambda own: PodStatus(pod=pod.pod, dsn=pod.reader_dsn, state=UNREACHABLE, error=own),
         )
 
-    return _asked(ask, without_log)
+    return asked(ask, without_log)
 
 
 def _seen_alone(pod: PodSettings, error: str) -> PodStatus:
@@ -263,40 +250,6 @@ def _seen_alone(pod: PodSettings, error: str) -> PodStatus:
 
     cut, held_by = observe_alone(pod.reader_dsn)
     return PodStatus(pod=pod.pod, dsn=pod.reader_dsn, cut=cut, held_by=held_by, error=error)
-
-
-def _projection_status(copy: Copy, pod: PodSettings, values: Settings) -> ProjectionStatus:
-    from streams.clocks import database_clock
-    from streams.lag import observe
-    from streams.logs import build_log
-
-    def ask() -> ProjectionStatus:
-        with closing(build_log(values)) as log:
-            seen = observe(observed_projection(copy.name, values), pod.pod, log, clock=database_clock(pod.reader_dsn))
-        return ProjectionStatus(
-            name=copy.name,
-            pod=pod.pod,
-            applied_cut=seen.applied_cut,
-            lag_seconds=round(seen.lag_seconds, 3),
-            lag_events=seen.lag_events,
-            parked=seen.parked,
-            state=seen.state,
-        )
-
-    return _asked(ask, lambda error: ProjectionStatus(name=copy.name, pod=pod.pod, error=error))
-
-
-def _cart_status(pod: PodSettings, values: Settings) -> ProjectionStatus:
-    """Return how many carts wait to be written to a pod, and for how long. A cart has no cuts."""
-    from stack.looking.carts import waiting_of
-
-    def ask() -> ProjectionStatus:
-        number, seconds = waiting_of(values, pod.pod)
-        state = "current" if CART.lateness(seconds) is Lateness.FRESH else "behind"
-        lag = {"lag_seconds": round(seconds, 3), "lag_events": number}
-        return ProjectionStatus(name=CART.name, pod=pod.pod, parked=0, state=state, **lag)
-
-    return _asked(ask, lambda error: ProjectionStatus(name=CART.name, pod=pod.pod, error=error))
 
 
 def counting_outbox(copy: ProjectionStatus, pod: PodStatus) -> ProjectionStatus:
@@ -318,26 +271,26 @@ def counting_outbox(copy: ProjectionStatus, pod: PodStatus) -> ProjectionStatus:
     )
 
 
-def _warehouse_statuses(values: Settings) -> list[ProjectionStatus]:
-    from derived.warehouse_lag import observe_warehouse
+def _of_pods(
+    pool: ThreadPoolExecutor, ask: Callable[[PodSettings], list[Found]], values: Settings
+) -> list[Future[list[Found]]]:
+    return [pool.submit(asked, partial(ask, pod), lambda _: []) for pod in values.pods]
 
-    def ask() -> list[ProjectionStatus]:
-        return [
-            ProjectionStatus(
-                name=WAREHOUSE.name,
-                pod=seen.pod,
-                applied_cut=seen.built_cut,
-                lag_seconds=round(seen.lag_seconds, 3),
-                lag_events=seen.lag_events,
-                parked=0,
-                state="current" if WAREHOUSE.lateness(seen.lag_seconds) is Lateness.FRESH else "behind",
-            )
-            for seen in observe_warehouse(values)
-        ]
 
-    return _asked(
-        ask, lambda error: [ProjectionStatus(name=WAREHOUSE.name, pod=pod.pod, error=error) for pod in values.pods]
-    )
+def _all(futures: Sequence[Future[list[Found]]]) -> list[Found]:
+    return [found for future in futures for found in future.result()]
+
+
+def _unmet(values: Settings) -> list[UnmetStatus] | None:
+    return asked(lambda: read_unmet(values), lambda _: None)
+
+
+def _uncompared(values: Settings) -> str:
+    return asked(lambda: read_uncompared(values), lambda _: "")
+
+
+def _witnesses(values: Settings) -> list[WitnessStatus]:
+    return asked(lambda: read_witnesses(values), lambda _: [])
 
 
 def _pair_statuses(values: Settings) -> list[PairStatus] | None:
@@ -360,7 +313,7 @@ def _pair_statuses(values: Settings) -> list[PairStatus] | None:
             for result in latest_results(values.control_dsn)
         ]
 
-    return _asked(ask, lambda _: None)
+    return asked(ask, lambda _: None)
 
 
 def _break_counts(values: Settings) -> dict[str, int] | None:
@@ -368,43 +321,35 @@ def _break_counts(values: Settings) -> dict[str, int] | None:
         counts = count_breaks(values.control_dsn)
         return {state.value: number for state, number in counts.items() if state not in ENDED}
 
-    return _asked(ask, lambda _: None)
+    return asked(ask, lambda _: None)
 
 
 def _drills_summary(values: Settings) -> str | None:
     from drills.matrix import cell_proofs, summary
     from drills.records import newest_proofs
 
-    return _asked(lambda: summary(cell_proofs(newest_proofs(values.control_dsn), utc_now())), lambda _: None)
+    return asked(lambda: summary(cell_proofs(newest_proofs(values.control_dsn), utc_now())), lambda _: None)
 
 
 def _near_limits(values: Settings) -> list[str]:
     from stack.looking.headroom import limit_uses
 
-    return _asked(lambda: [use.sentence for use in limit_uses(values) if use.is_near], lambda _: [])
+    return asked(lambda: [use.sentence for use in limit_uses(values) if use.is_near], lambda _: [])
 
 
 def _coverage_line(values: Settings) -> tuple[str | None, bool]:
     from stack.looking.coverage import read_line
 
-    return _asked(lambda: read_line(values), lambda _: (None, False))
+    return asked(lambda: read_line(values), lambda _: (None, False))
 
 
 def _webhooks(values: Settings) -> str:
     from derived.webhooks.standing import stopped_endpoints
 
-    return _asked(lambda: stopped_endpoints(values.control_dsn), lambda _: "")
+    return asked(lambda: stopped_endpoints(values.control_dsn), lambda _: "")
 
 
 def _left_out(values: Settings) -> list[str] | None:
     from derived.warehouse_lag import left_out_now
 
-    return _asked(lambda: [one.sentence for one in left_out_now(values)], lambda _: None)
-
-
-def _asked(ask: Callable[[], Answer], unreachable: Callable[[str], Answer]) -> Answer:
-    """Return the answer, or `unreachable` of the error's first line after any error, so that the status never fails."""
-    try:
-        return ask()
-    except Exception as error:
-        return unreachable(str(error).strip().partition("\n")[0])
+    return asked(lambda: [one.sentence for one in left_out_now(values)], lambda _: None)

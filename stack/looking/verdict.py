@@ -17,7 +17,8 @@ from stack.looking.witnesses import blind
 from stack.processes.supervision import STEADY_SECONDS, ProgramState
 
 if TYPE_CHECKING:
-    from stack.looking.status import ProjectionStatus, Status
+    from stack.looking.copies import ProjectionStatus
+    from stack.looking.status import Status
 
 WELL, WRONG, NOTHING_RUNS = 0, 1, 3
 SHOWN = 3

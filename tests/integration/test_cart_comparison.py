@@ -27,9 +27,9 @@ from reconcile.cart_comparison import MERGED, CartClass, CartFindings, CartSides
 from stack import settings as stack_settings
 from stack.composition.carts import cart_keepers
 from stack.servers.valkey import EmbeddedValkey
+from stack.upkeep.asked import pairs_for
 from stack.upkeep.cart_keeping import compare_and_tell
 from stack.upkeep.cart_watch import CartWatch
-from stack.upkeep.reconciler import pairs_for
 from tests.integration.carts_world import AGE_DAYS, CartsWorld, new_key
 from tests.integration.shop import Shop
 

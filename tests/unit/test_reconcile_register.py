@@ -10,7 +10,8 @@ import pytest
 
 from contracts.errors import InputError
 from contracts.events import STATE_TYPES
-from contracts.ownership import COPIES, FACTS
+from contracts.facts import FACTS
+from contracts.ownership import COPIES
 from oltp.store.tables import metadata
 from reconcile.context import LoggedEntry
 from reconcile.entities import SOURCES, entities_of

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from stack.looking.status import UNREACHABLE, PodStatus, ProjectionStatus, counting_outbox
+from stack.looking.copies import UNREACHABLE, ProjectionStatus
+from stack.looking.status import PodStatus, counting_outbox
 
 
 def view(state: str, seconds: float = 0.0, events: int = 0, name: str = "account_view") -> ProjectionStatus:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from stack.looking.copies import ProjectionStatus
 from stack.looking.servers import LOG_IS_FULL, ServerSeen, Store, by_server
-from stack.looking.status import PodStatus, ProjectionStatus, Status
+from stack.looking.status import PodStatus, Status
 from stack.looking.verdict import NOTHING_RUNS, WELL, WRONG, verdict_of
 from stack.processes import restarts
 from stack.processes.supervision import ProgramState
