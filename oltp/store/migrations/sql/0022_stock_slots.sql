@@ -288,8 +288,7 @@ end
 $body$;
 
 -- As 0001_stock.sql has it: adds to the levels of several variants at one location, in the order of their ids, so that two
--- commands never wait for each other in a circle. First all that are one counter, with one statement, as most are; then
--- the others: those that are spread, those that have too few units, and first movements.
+-- commands never wait for each other in a circle.
 create or replace function oltp.move_stock(
     moved_merchant_id text,
     moved_location_id text,
@@ -301,32 +300,9 @@ language plpgsql as $body$
 declare
     item record;
     moved_sku text;
-    moved uuid[];
 begin
-    with moved_now as (
-        update oltp.stock_slots
-        set on_hand = stock_slots.on_hand + given.on_hand, reserved = stock_slots.reserved + given.reserved
-        from (
-            select * from unnest(variant_ids, on_hand_deltas, reserved_deltas) as asked (variant_id, on_hand, reserved)
-            order by asked.variant_id
-        ) as given
-        where
-            stock_slots.variant_id = given.variant_id
-            and stock_slots.location_id = moved_location_id
-            and stock_slots.slot = 0
-            and stock_slots.slots = 1
-            and stock_slots.merchant_id = moved_merchant_id
-            and stock_slots.on_hand + given.on_hand >= stock_slots.reserved + given.reserved
-            and stock_slots.reserved + given.reserved >= 0
-        returning stock_slots.variant_id
-    )
-    select array_agg(variant_id) into moved from moved_now;
-    if cardinality(moved) = cardinality(variant_ids) then
-        return;
-    end if;
     for item in
         select * from unnest(variant_ids, on_hand_deltas, reserved_deltas) as given (variant_id, on_hand, reserved)
-        where variant_id <> all(coalesce(moved, '{}'))
         order by variant_id
     loop
         -- Each turn that moves nothing was made void by another command's commit.
