@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 BENCHES: dict[str, tuple[str, ...]] = {
+    "place_order": ("--orders", "100", "--rounds", "1"),
     "relay": ("--events", "50000", "--samples", "100"),
     "derived": ("--orders", "2000"),
     "refused": ("--orders", "1000"),

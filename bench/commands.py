@@ -95,12 +95,12 @@ def measure(*, seconds: float = 8.0, lines: int = 3, skus: int = 1_000) -> list[
     """Return every measurement, on a fresh server with fsync on."""
     with bench_pod() as settings, build_command_pod(settings) as pod:
         open_shop(pod, skus)
-        script = _script(settings, pod, lines=lines, skus=skus)
+        script = placing_script(settings, pod, lines=lines, skus=skus)
         load = Load(clients=8, processes=2, lines=lines, skus=skus, seconds=seconds)
         orders_per_second(settings, Load(clients=8, processes=2, lines=lines, skus=skus, seconds=1.0))
         orders = orders_per_second(settings, load)
-        plain = _pgbench(settings, script, load)
-        pipelined = _pgbench(settings, _pipelined(script), load)
+        plain = pgbench_rate(settings, script, load)
+        in_pipeline = pgbench_rate(settings, pipelined(script), load)
         hot = orders_per_second(settings, Load(clients=32, processes=4, lines=1, skus=1, seconds=seconds))
         spread = orders_per_second(settings, Load(clients=32, processes=4, lines=1, skus=skus, seconds=seconds))
     name = f"place order, {lines} lines, 8 clients in 2 processes"
@@ -116,7 +116,7 @@ def measure(*, seconds: float = 8.0, lines: int = 3, skus: int = 1_000) -> list[
             work=name,
             per_second=orders,
             reference="pgbench, same statements, pipelined",
-            reference_per_second=pipelined,
+            reference_per_second=in_pipeline,
             goal=0.0,
         ),
         Result(
@@ -260,7 +260,7 @@ def _sell(settings: PodSettings, load: Load, barrier: Any, counts: Any) -> None:
         counts.put(sum(done) / (time.perf_counter() - started))
 
 
-def _script(settings: PodSettings, pod: CommandPod, *, lines: int, skus: int) -> str:
+def placing_script(settings: PodSettings, pod: CommandPod, *, lines: int, skus: int) -> str:
     """Place one order, record its statements, and return them as a pgbench script over all SKUs."""
     recorder = Recorder()
     share = skus // lines
@@ -294,12 +294,12 @@ def _script(settings: PodSettings, pod: CommandPod, *, lines: int, skus: int) ->
             return render(recorder, prelude, replace, connection)
 
 
-def _pipelined(script: str) -> str:
+def pipelined(script: str) -> str:
     """Return the script with a pipeline for all statements after its first queries."""
     return script.replace("begin;", "\\startpipeline\nbegin;") + "\\endpipeline\n"
 
 
-def _pgbench(settings: PodSettings, script: str, load: Load) -> float:
+def pgbench_rate(settings: PodSettings, script: str, load: Load) -> float:
     """Run the script with pgbench and return its transactions per second."""
     with tempfile.NamedTemporaryFile("w", suffix=".sql") as file:
         file.write(script)

@@ -3,8 +3,8 @@
     cd TREE; PYTHONPATH=TREE python -P bench/placing.py LINES SKUS
 
 Reads numbers from standard input, one a line; for each it places so many orders, one after the other, and writes the
-processor seconds of this process and of PostgreSQL as a JSON list. Belongs here: only what older commits have, since
-`bench/place_order.py` runs this file in such a tree.
+processor seconds of this process and of PostgreSQL as a JSON list. Belongs here: only what older commits have, too,
+since `bench/place_order.py` runs this file in such a tree. Does not belong here: comparing.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 
 Belongs here: one process that serves on a socket, asked by eight connections; requests that schemathesis makes, by the
 ten thousand. Does not belong here: commands under concurrency (`bench/commands.py`). Processor time is that of the
-serving process and of PostgreSQL; the clients' is not counted.
+serving process and of PostgreSQL; the clients' is not counted. Rates are compared with pgbench's right after.
 """
 
 from __future__ import annotations
@@ -18,18 +18,29 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import psutil
 
 from api.declaring import Role
 from api.keys.store import migrate_keys
-from bench.commands import LOCATION, MERCHANT, open_shop, place
+from bench.commands import (
+    LOCATION,
+    MERCHANT,
+    Load,
+    open_shop,
+    pgbench_rate,
+    pipelined,
+    place,
+    placing_script,
+)
 from bench.figures import Figure, measured
 from bench.processor import Cost, cost_of, server_seconds
 from bench.servers import own_postgres
@@ -49,9 +60,12 @@ from stack.settings import ROOT
 from stack.upkeep.serving import run_api
 
 CONNECTIONS = 8
+ROUNDS = 3
 SKUS, LINES = 300, 3
-RATIO_MAX = 1.5
+RATIO_MAX = 1.25
 """A checkout over HTTP costs at most so many times the bare command, PostgreSQL included."""
+PGBENCH_SHARE_MIN = 0.6
+"""Checkouts per second over HTTP, at least, as a share of what pgbench does with the same statements in pipelines."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +101,7 @@ def measure(*, orders: int = 1_000, reads: int = 4_000, cases: int = 20_000) -> 
             bare = cost_of(served.server, lambda: _bare(pod, orders))
         _checkouts(served, orders // 10 or 1)
         checkout = _cost(served, lambda: _checkouts(served, orders))
+        rates = [_rates(served, orders) for _ in range(ROUNDS)]
         costs = {
             name: _cost(served, lambda path=path: _reads(served, path, reads))  # type: ignore[misc]
             for name, path in {
@@ -100,7 +115,30 @@ def measure(*, orders: int = 1_000, reads: int = 4_000, cases: int = 20_000) -> 
     found += _figures("checkout of the same order over HTTP", checkout, orders)
     ratio = (checkout.client + checkout.server) / (bare.client + bare.server)
     found.append(Figure(name="ratio", value=ratio, unit="", goal=f"<= {RATIO_MAX}", is_met=ratio <= RATIO_MAX))
+    found += _rate_figures(rates)
     return [*found, *([_generated(cases)] if cases else [])]
+
+
+def _rates(served: Served, orders: int) -> tuple[float, float]:
+    """Return the checkouts per second over HTTP, and those of pgbench with the same statements, right after."""
+    (settings,) = served.settings.pods
+    started = time.perf_counter()
+    _checkouts(served, orders)
+    over_http = orders / (time.perf_counter() - started)
+    with build_command_pod(settings, connections_max=1) as pod:
+        script = pipelined(placing_script(settings, pod, lines=LINES, skus=SKUS))
+    load = Load(clients=CONNECTIONS, processes=1, lines=LINES, skus=SKUS, seconds=max(1.0, orders / over_http))
+    return over_http, pgbench_rate(settings, script, load)
+
+
+def _rate_figures(rates: Sequence[tuple[float, float]]) -> list[Figure]:
+    share = median(over_http / reference for over_http, reference in rates)
+    goal = f">= {PGBENCH_SHARE_MIN}"
+    return [
+        Figure(name="checkouts over HTTP", value=median(pair[0] for pair in rates), unit="orders/s"),
+        Figure(name="pgbench, same statements, pipelined", value=median(pair[1] for pair in rates), unit="orders/s"),
+        Figure(name="ratio", value=share, unit="", goal=goal, is_met=share >= PGBENCH_SHARE_MIN),
+    ]
 
 
 def _figures(name: str, cost: Cost, number: int) -> list[Figure]:

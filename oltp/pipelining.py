@@ -34,5 +34,4 @@ def _buffer(pipeline: Any) -> Generator[Any, Any, None]:
     """Put the queued commands into libpq's buffer. Who fetches flushes it, and reads while it does."""
     while pipeline.command_queue:
         pipeline.command_queue.popleft()()
-    return
-    yield
+    yield from ()

@@ -77,6 +77,8 @@ class CommandTransaction:
     new_uuid: NewId
     directory_epoch: int = FIRST_DIRECTORY_EPOCH
     """Since when, in epochs of the directory, the merchant lives in the pod; its events say so."""
+    foreseen: dict[str, Callable[[], Any]] = field(default_factory=dict)
+    """What `Command.foresee` has asked, by name: functions that wait for the answers."""
     last: list[tuple[bytes, Sequence[Any]]] = field(default_factory=list)
     """Statements that `query_last` keeps back until just before the commit."""
     notes: Notes | None = None

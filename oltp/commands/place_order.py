@@ -6,6 +6,7 @@ reservation, order and events. The stock counter is updated last, because other 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -94,6 +95,10 @@ class PlaceOrder(Command[OrderState], frozen=True, kw_only=True):
     source: Source = "storefront"
     order_id: Uuid | None = None
 
+    def foresee(self, tx: CommandTransaction) -> None:
+        """Ask for the merchant and for what the lines sell."""
+        tx.foreseen["merchant"], tx.foreseen["sellables"] = _asked(tx, self)
+
     def run(self, tx: CommandTransaction) -> OrderState:
         """Return the placed order. Raises InputError, ConflictError or a subclass of these."""
         return place(tx, self, drafted(tx, self))
@@ -111,11 +116,10 @@ class Draft:
 
 def drafted(tx: CommandTransaction, command: PlaceOrder) -> Draft:
     """Read what the order needs and price it."""
-    ask_merchant = tx.once(
-        ("merchant", command.merchant_id),
-        lambda: ask(tx, MerchantState, command.merchant_id, command.merchant_id, lock=False),
-    )
-    ask_sellables = sellables(tx, command.merchant_id, [line.sku for line in command.lines])
+    if "merchant" in tx.foreseen:
+        ask_merchant, ask_sellables = tx.foreseen["merchant"], tx.foreseen["sellables"]
+    else:
+        ask_merchant, ask_sellables = _asked(tx, command)
     merchant = ask_merchant()
     lines = _unpriced(tx, command, merchant, ask_sellables())
     order_id = command.order_id or tx.new_id()
@@ -135,6 +139,17 @@ def drafted(tx: CommandTransaction, command: PlaceOrder) -> Draft:
         placed_at=tx.occurred_at,
     )
     return Draft(order=order, held=held, needed=_needed(lines))
+
+
+def _asked(
+    tx: CommandTransaction, command: PlaceOrder
+) -> tuple[Callable[[], MerchantState], Callable[[], dict[str, Sellable]]]:
+    """Send both queries; the functions wait for their answers."""
+    ask_merchant = tx.once(
+        ("merchant", command.merchant_id),
+        lambda: ask(tx, MerchantState, command.merchant_id, command.merchant_id, lock=False),
+    )
+    return ask_merchant, sellables(tx, command.merchant_id, [line.sku for line in command.lines])
 
 
 def place(tx: CommandTransaction, command: PlaceOrder, draft: Draft) -> OrderState:

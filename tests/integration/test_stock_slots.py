@@ -238,7 +238,8 @@ def test_whatever_is_done_a_level_is_that_of_one_counter(
 ) -> None:
     counter = a_counter(shop)
     counter.spread()
-    on_hand, held = 0, []
+    on_hand = 0
+    held: list[ReservationState] = []
     for step, number in steps:
         free = on_hand - sum(reservation.lines[0].quantity for reservation in held)
         if step == "spread":

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from api.bodies import BODY_BYTES_MAX
 from api.declaring import Role
+from cli.app import app
+from cli.commands import hot_stock
+from contracts.errors import NotFoundError
+from contracts.limits import STOCK_SLOTS
 from contracts.problems import problem_types
+from stack.composition.hot_stock import find_hot_stock
 from tests.integration.api.conftest import RIVAL, Asked
+from tests.integration.shop import LOCATION, MERCHANT
 
 
 def _is_problem(answer: Any, status: int, name: str) -> dict[str, Any]:
@@ -102,3 +111,43 @@ def test_an_operator_sees_how_everything_stands(asked: Asked) -> None:
     _is_problem(asked.ask("GET", "/v1/operator/periods/2011-04/certificate", Role.OPERATOR), 404, "not-found")
     _is_problem(asked.ask("GET", "/v1/operator/periods/2011-04/reports/trading.csv", Role.OPERATOR), 404, "not-found")
     _is_problem(asked.ask("GET", "/v1/operator/periods/nonsense/reports/trading.csv", Role.OPERATOR), 400, "input")
+
+
+def test_a_variant_is_marked_hot_and_its_level_stays(asked: Asked) -> None:
+    variant_id = asked.shop.variants["PIN"]
+    before = asked.shop.stock("PIN")
+    body = {"variant_id": variant_id, "location_id": LOCATION, "reason": "a sale"}
+
+    def spread(**more: Any) -> tuple[int, int]:
+        answer = asked.ask("POST", "/v1/stock/slots", role=Role.ADMIN, json={**body, **more})
+        assert answer.status_code == 200, answer.text
+        shown = answer.json()
+        assert (shown["on_hand"], shown["reserved"]) == before == asked.shop.stock("PIN")
+        (level,) = asked.ask("GET", f"/v1/variants/{variant_id}/stock", role=Role.ADMIN).json()["levels"]
+        assert (level["on_hand"], level["reserved"]) == before
+        return shown["slots_before"], level["slots"]
+
+    assert spread(is_preview=True) == (1, 1)
+    assert spread() == (1, STOCK_SLOTS)
+    assert spread() == (STOCK_SLOTS, STOCK_SLOTS)
+    assert spread(is_spread=False) == (STOCK_SLOTS, 1)
+
+
+def test_an_operator_marks_a_variant_hot_by_its_sku(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hot_stock, "open_servers", lambda: nullcontext((asked.settings, None)))
+
+    def run(*options: str) -> str:
+        arguments = ["hot-stock", "PEN", "--merchant", MERCHANT, "--location", LOCATION, *options]
+        outcome = CliRunner().invoke(app, arguments)
+        assert outcome.exit_code == 0, outcome.output
+        return outcome.stdout
+
+    assert "Nothing was done" in run("--dry-run")
+    assert json.loads(run("--json", "--reason", "a sale"))["slots"] == STOCK_SLOTS
+    assert "16 counters already" in run()
+    assert "1 counter now" in run("--fold")
+    kept = "select reason from oltp.stock_slot_changes where variant_id = %s order by changed_at"
+    reasons = asked.shop.query(kept, asked.shop.variants["PEN"])
+    assert len(reasons) == 2 and str(reasons[0][0]).endswith(": a sale")
+    with pytest.raises(NotFoundError, match="has no SKU"):
+        find_hot_stock(asked.settings, MERCHANT, "NOTHING", LOCATION)

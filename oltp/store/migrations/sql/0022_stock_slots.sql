@@ -54,10 +54,10 @@ create table oltp.stock_slot_changes (
     changed_at timestamp with time zone not null,
     constraint stock_slot_changes_pkey primary key (stock_slot_change_id),
     constraint stock_slot_changes_slots_known check (slots in (1, 16)),
-    constraint stock_slot_changes_location_id_limit check (char_length(location_id) <= 100 and location_id !~ '[\u0001-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\uffff\U0001d173-\U0001d17a\U000e0000-\U000e007f]'),
+    constraint stock_slot_changes_location_id_limit check (char_length(location_id) <= 100 and location_id !~ '[\u0001-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\uffff\U0001d173-\U0001d17a\U000e0000-\U000e007f]'), -- noqa: LT05
     constraint stock_slot_changes_on_hand_limit check (on_hand between -1000000000000 and 1000000000000),
     constraint stock_slot_changes_reserved_limit check (reserved between -1000000000000 and 1000000000000),
-    constraint stock_slot_changes_reason_limit check (char_length(reason) <= 2000 and reason !~ '[\u0001-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\ufffe\uffff]')
+    constraint stock_slot_changes_reason_limit check (char_length(reason) <= 2000 and reason !~ '[\u0001-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\ufffe\uffff]') -- noqa: LT05
 );
 create index stock_slot_changes_variant_id_location_id_idx on oltp.stock_slot_changes (variant_id, location_id);
 grant select on oltp.stock_slot_changes to tieout_app, tieout_reader;
