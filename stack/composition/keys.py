@@ -51,6 +51,8 @@ def first_keys(values: Settings) -> list[ShownKey]:
 
 def make_first_keys(values: Settings) -> None:
     """Make a key of each role for every shop of the generator, and one for an operator, the first time."""
+    # Before the workers that need it start: two at once could each make one.
+    pepper_of(values)
     if settings.is_external():
         return
     store, known = key_store(values), first_keys(values)

@@ -26,6 +26,7 @@ from contracts.settings import Settings
 from contracts.verdicts import DifferenceClass, PairResult, Verdict
 from contracts.webhooks import EVENT_TYPES
 from derived.webhooks.sending import run_sending
+from derived.webhooks.standing import stopped_endpoints
 from drills.damages.rounds import ROUNDS
 from drills.damages.webhooks import CELLS
 from reconcile.comparison_run import run_pairs
@@ -38,6 +39,8 @@ from stack.composition.repairing import repairing_tools
 from stack.composition.webhook_sending import PAIR, sending_of
 from stack.composition.webhooks import endpoint_store, replay_now, standing_json, standings_of
 from stack.settings import ROOT
+from stack.upkeep.webhook_watch import WebhookWatch
+from tests.integration.conftest import Run
 from tests.integration.reconcile_world import Shop, carrying, open_shops, propagate
 from tests.webhook_receiver import Received, Receiver, receiver
 
@@ -380,3 +383,31 @@ def test_the_receiver_of_the_documentation_takes_each_message_once_and_no_forged
         receive(message.headers, message.body + b" ", second, set())
     with pytest.raises(ValueError, match="too old"):
         receive({**message.headers, "webhook-timestamp": "1"}, message.body, second, set())
+
+
+def test_an_operator_sees_lets_go_on_and_replays(world: World, run: Run) -> None:
+    endpoint_id = world.register("/gone").endpoint.endpoint_id
+    world.receiver.answers["/gone"] = 410
+    world.shops[0].order()
+    world.propagate()
+    with world.sending():
+        world.receiver.wait(lambda: standings_of(world.settings, endpoint_id=endpoint_id)[0].state == "parked")
+    assert endpoint_id in stopped_endpoints(world.settings.control_dsn)
+    (listed,) = run("webhooks", "list", on=world.settings, code=1)["endpoints"]
+    assert (listed["state"], sum(pod["waiting"] for pod in listed["pods"])) == ("parked", 1)
+    shown = run("webhooks", "list", on=world.settings, as_json=False, code=1)
+    assert "it answered 410" in shown and "127.0.0.1" not in shown
+    assert run("webhooks", "resume", endpoint_id, on=world.settings)["waiting"] == 1
+    world.receiver.answers.clear()
+    with world.sending():
+        world.receiver.wait(lambda: not world.counts(endpoint_id).get("waiting"))
+    assert stopped_endpoints(world.settings.control_dsn) == ""
+    start = ("--since", "2020-01-01")
+    preview = run("webhooks", "replay", endpoint_id, *start, "--dry-run", on=world.settings, code=0)
+    assert (preview["total"], preview["dry_run"]) == (1, True)
+    assert world.counts(endpoint_id) == {"acknowledged": 1}
+    assert run("webhooks", "replay", endpoint_id, *start, "--yes", on=world.settings, code=0)["total"] == 1
+    assert world.counts(endpoint_id) == {"waiting": 1}
+    watch = WebhookWatch(settings=world.settings)
+    watch.look_once()
+    assert watch.troubles == ()
