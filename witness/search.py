@@ -42,6 +42,8 @@ class SearchWitness:
     """Returns the folder of the current index; None: there is none."""
     name: str = NAME
     interval_seconds: float = 0.5
+    _kept: str = ""
+    """The position that this process has stored last, so that nothing is asked where nothing has changed."""
     _under_way_since: float | None = None
     _connections: Connections = field(default_factory=Connections)
 
@@ -58,13 +60,16 @@ class SearchWitness:
             return Look(sightings=0, proven_seconds_ago=0.0, trouble=self._waited())
         self._under_way_since = None
         found = digest if digest != before.digest else ""
+        position = f"{folder.name} {found or before.digest}"
+        if position == self._kept:
+            return Look(sightings=0, proven_seconds_ago=0.0)
         control = self._connections.to(self.control_dsn)
         with control.transaction():
-            position = f"{folder.name} {found or before.digest}"
             is_known = kept_position(control, self.name, self.pod) == position
             count = keep_sightings(control, [self._sighting(folder, found)] if found and not is_known else [])
             if not is_known:
                 keep_position(control, self.name, self.pod, position)
+        self._kept = position
         return Look(sightings=count, proven_seconds_ago=0.0)
 
     def close(self) -> None:

@@ -34,6 +34,8 @@ class ServerWitness:
     let_go: Callable[[], None]
     pod: str = ""
     interval_seconds: float = 0.5
+    _kept: str = ""
+    """The position that this process has stored last, so that nothing is asked where nothing has changed."""
     _connections: Connections = field(default_factory=Connections)
 
     def look_once(self) -> Look:
@@ -41,6 +43,8 @@ class ServerWitness:
         said, began = secrets.token_hex(16), time.monotonic()
         seen = self.ask(said)
         proven = time.monotonic() - began if seen.heard == said else None
+        if _position(seen) == self._kept:
+            return Look(sightings=0, proven_seconds_ago=proven)
         control = self._connections.to(self.control_dsn)
         with control.transaction():
             stored = kept_position(control, self.name, self.pod)
@@ -48,6 +52,7 @@ class ServerWitness:
             count = keep_sightings(control, found)
             if stored != _position(seen):
                 keep_position(control, self.name, self.pod, _position(seen))
+        self._kept = _position(seen)
         return Look(sightings=count, proven_seconds_ago=proven)
 
     def close(self) -> None:

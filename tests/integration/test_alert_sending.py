@@ -16,7 +16,7 @@ from cli.commands.alerts import add_commands
 from contracts.settings import Settings
 from contracts.verdicts import PairResult, Verdict
 from reconcile.coverage import keep_coverage
-from reconcile.pairs import PAIRS
+from reconcile.pairs import PAIRS, pairs_of
 from repair.alerts.deciding import AlertKind, Withdrawal
 from repair.alerts.queue import (
     CLAIM_SECONDS,
@@ -236,10 +236,12 @@ def test_comparisons_that_do_not_come_round_are_told_once_and_when_they_do_again
     assert hook.titles == ["[Tieout] Alive"]
     for _ in range(2):
         tell(told, clock=clock)
-    assert hook.titles[1:] == [f"[Tieout] Not compared in time: {PAIRS[0].name} in pod1 and {2 * len(PAIRS) - 1} more"]
+    assert hook.titles[1:] == [
+        f"[Tieout] Not compared in time: {PAIRS[0].name} in pod1 and {2 * len(pairs_of(settings)) - 1} more"
+    ]
 
     def results(verdict: Verdict) -> list[PairResult]:
-        everything = [(pair.name, pod.pod) for pair in PAIRS for pod in settings.pods]
+        everything = [(pair.name, pod.pod) for pair in pairs_of(settings) for pod in settings.pods]
         return [
             PairResult(pair=pair, pod=pod, verdict=verdict, cut=3, compared=1, checked_at=clock(), seconds=0.1)
             for pair, pod in everything

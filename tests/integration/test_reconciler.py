@@ -22,7 +22,7 @@ from derived.lake import connect_lake
 from reconcile import results, sightings
 from reconcile.comparison_run import run_pairs
 from reconcile.context import ReconcileContext
-from reconcile.pairs import PAIRS
+from reconcile.pairs import pairs_of
 from reconcile.rounds import RESTING, is_reconciling, newest_rounds
 from reconcile.sweep import SeenKeys
 from repair import ledger
@@ -226,7 +226,7 @@ def test_finance_has_its_turn(settings: Settings, reconciler: Reconciler, clock:
     assert reconciler.step() is RoundKind.FINANCE
     found = results.latest_results(settings.control_dsn)
     assert {one.verdict for one in found} == {Verdict.CONSISTENT}
-    assert len(found) == 2 * len(PAIRS)
+    assert len(found) == 2 * len(pairs_of(settings))
     clock.now += FINANCE_SECONDS / 2
     assert reconciler.step() is RoundKind.CHANGES
 

@@ -13,7 +13,7 @@ from dagster._core.definitions.observe import observe
 from assets.copies import COPY_KEYS
 from assets.gauges import gauge_key
 from assets.graph import LAKE_EVENTS, LOG, OUTBOX, oltp_key
-from contracts.ownership import COPIES, PROJECTED, WAREHOUSE
+from contracts.ownership import ANSWER_CACHE, CART, COPIES, PROJECTED, WAREHOUSE, absent_copies
 from contracts.settings import Settings
 from derived.lake_connection import open_lake
 from orchestration.definitions import build_definitions
@@ -82,9 +82,12 @@ def test_draining_a_pod_fills_its_log_and_its_partition_of_every_copy(
         assert materialization(instance, LOG)["events_published"] > 0  # type: ignore[operator]
     for key in (OUTBOX, LOG):
         assert instance.get_materialized_partitions(key) == set(PODS)
-    for key in COPY_KEYS.values():
+    absent = absent_copies(settings)
+    assert absent == {ANSWER_CACHE.name, CART.name}
+    for name, key in COPY_KEYS.items():
         assert instance.get_materialized_partitions(key) == set(PODS)
-        assert materialization(instance, key)["state"] == "current"
+        state = "this system has none" if name in absent else "current"
+        assert materialization(instance, key)["state"] == state
     with open_lake(settings) as lake:
         assert lake.execute("select count(distinct pod) from lake.raw.events").fetchall() == [(2,)]
 
@@ -167,6 +170,8 @@ def test_freshness_in_data_time_turns_with_the_oldest_event_and_with_no_backfill
     assert set(before) == {"/".join(copy.asset) for copy in (*PROJECTED, WAREHOUSE)}
     assert min(before.values()) > 3_500
     gauges = {f"freshness/{name}__pod1" for name in ("log", *COPY_KEYS, "warehouse")} | {"freshness/log__pod2"}
+    # What this system does not have is not behind.
+    gauges |= {f"freshness/{name}__{pod}" for name in absent_copies(settings) for pod in PODS}
     assert fresh() == gauges
 
     # Draining the other pod again, and rebuilding from old events, turns nothing green, and moves no gauge.

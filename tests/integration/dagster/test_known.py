@@ -8,11 +8,11 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from assets.copies import COPY_KEYS
 from assets.graph import LAKE_EVENTS, LOG, OUTBOX, mart_key, oltp_key
 from assets.model_metadata import ROW_COUNT
 from assets.trust import BREAKS
 from checks.pairs import compare
+from contracts.ownership import PROJECTED
 from contracts.settings import Settings
 from derived.build_results import KeptBuild, NodeResult, keep_build
 from orchestration import known
@@ -45,7 +45,7 @@ def test_what_was_found_outside_is_entered_once_and_its_checks_count(
     with open_shops(settings) as shops:
         shops[0].shipped()
     for pod in settings.pods:
-        propagate(settings, pod, tuple(COPY_KEYS))
+        propagate(settings, pod, tuple(copy.name for copy in PROJECTED))
     platform = build_platform(settings)
     compare(platform, list(COMPARED), on_progress=lambda _: None)
     nodes = [model("journal", rows=7), model("broken", status="error"), model("is_unique", "test", "fail")]
