@@ -148,7 +148,10 @@ def _rows(dsn: str, query: str) -> list[tuple[object, ...]]:
 
 
 SQL = Path(migrations.__file__).parent / "sql"
-LATER_TABLES = ("order_line_taxes", "refund_line_taxes", "adjustment_taxes", "merchant_tax_rates_owed_to", "gift_cards")
+LATER_TABLES = (
+    *("order_line_taxes", "refund_line_taxes", "adjustment_taxes", "merchant_tax_rates_owed_to", "gift_cards"),
+    *("payment_disputes", "payments_disputed", "payments_charged_back", "payments_dispute_fee"),
+)
 ADJUSTMENT_TAX = ("tax_minor", "jurisdiction", "tax_category", "rate_ppm")
 """Columns of a later revision, which brought their limits with it."""
 
