@@ -138,6 +138,10 @@ def _values(state_type: type[msgspec.Struct], name: str, part: str | None = None
 
 WITHDRAWN = "coalesce(try_cast(added.lines[place].withdrawn_quantity as BIGINT), 0)"
 RELEASED = "coalesce(try_cast(added.released_minor as BIGINT), 0)"
+DISPUTED = tuple(
+    f"coalesce(try_cast(added.{name} as BIGINT), 0)"
+    for name in ("disputed_minor", "charged_back_minor", "dispute_fee_minor")
+)
 ADJUSTED_TAX = "coalesce(try_cast(added.tax_minor as BIGINT), 0)"
 ORDER, PAYMENT, REFUND, ADJUSTMENT, GIFT_CARD, RESERVATION, MOVEMENT = (
     STATE_TYPES[name]
@@ -232,10 +236,11 @@ RULES: Mapping[str, Rules] = {
         agrees="0 <= state.refunded_minor and state.refunded_minor <= state.captured_minor "
         f"and state.captured_minor + {RELEASED} <= state.authorized_minor "
         f"and state.captured_minor = {_sum('captures', 'one.amount_minor')} "
-        f"and {_distinct('captures', 'payment_capture_id')}",
+        f"and {_distinct('captures', 'payment_capture_id')} "
+        f"and least({', '.join(DISPUTED)}) >= 0 and {DISPUTED[0]} + {DISPUTED[1]} <= state.captured_minor",
         amounts="json_object('captured_minor', state.captured_minor, 'refunded_minor', state.refunded_minor)",
         constant=unexplained.payment_constant("state"),
-        parts=unexplained.payment_parts("state", RELEASED),
+        parts=unexplained.payment_parts("state", RELEASED, DISPUTED),
     ),
     "refund": Rules(
         known=f"{UNIT} is not null and state.status in ({_values(REFUND, 'status')})",

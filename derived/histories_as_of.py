@@ -45,7 +45,9 @@ BEFORE_CONSTANT = {
 
 BEFORE_PARTS = {
     "order": unexplained.order_parts("history"),
-    "payment": unexplained.payment_parts("history", "released_minor"),
+    "payment": unexplained.payment_parts(
+        "history", "released_minor", ("disputed_minor", "charged_back_minor", "dispute_fee_minor")
+    ),
     "gift_card": unexplained.gift_card_parts("history"),
 }
 

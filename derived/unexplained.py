@@ -16,11 +16,15 @@ ADDING = ("payment_captured", "payment_released")
 MOVING = (
     "order_cancelled",
     "order_units_withdrawn",
+    "payment_dispute_opened",
+    "payment_dispute_won",
+    "payment_dispute_lost",
     "gift_card_redeemed",
     "gift_card_credited",
     "gift_card_expired",
 )
-"""The only event types that change what is cancelled of an order's lines, or what a gift card moved."""
+"""The only event types that change what is cancelled of an order's lines, what disputes have of a payment, or what a
+gift card moved."""
 
 NO_CONSTANT = "null::UBIGINT"
 NO_PARTS = "[]::UBIGINT[]"
@@ -75,13 +79,18 @@ def payment_constant(state: str) -> str:
     return f"hash({state}.authorized_minor, epoch_us({state}.authorized_at))"
 
 
-def payment_parts(state: str, released: str) -> str:
-    """Return SQL for hashes of a payment's captures and of its released amount."""
+def payment_parts(state: str, released: str, disputes: Sequence[str]) -> str:
+    """Return SQL for hashes of a payment's captures, of its released amount and of what disputes have of it."""
     captures = (
         f"list_transform({state}.captures, lambda one: "
         "concat_ws(' ', one.payment_capture_id, one.amount_minor, epoch_us(one.captured_at)))"
     )
-    return _numbers(f"list_concat({captures}, if({released} = 0, [], ['released ' || {released}]))")
+    others = [f"if({released} = 0, [], ['released ' || {released}])"]
+    others += [f"if({sum_} = 0, [], ['dispute {place} ' || {sum_}])" for place, sum_ in enumerate(disputes)]
+    texts = captures
+    for other in others:
+        texts = f"list_concat({texts}, {other})"
+    return _numbers(texts)
 
 
 def refund_constant(state: str, taxes: str) -> str:

@@ -38,6 +38,11 @@ ACCOUNTS = (
     "gift_card_liability",
     "gift_card_grants",
     "gift_card_breakage",
+    "dispute_cash",
+    "dispute_holds",
+    "chargebacks",
+    "dispute_fees",
+    "merchant_disputes",
 )
 """Accounts whose balance per aggregate can be computed from OLTP; `revenue` is sales plus shipping."""
 
@@ -80,7 +85,12 @@ EXPECTED_BALANCES = f"""
                case when gift_card_id is null then captured_minor else 0 end * unit as cash_micro,
                captured_minor * unit - cash_micro as gift_card_liability_micro,
                -captured_minor * unit as clearing_micro,
-               -captured_minor * unit as merchant_payable_micro
+               -captured_minor * unit as merchant_payable_micro,
+               disputed_minor * unit as dispute_holds_micro,
+               charged_back_minor * unit as chargebacks_micro,
+               dispute_fee_minor * unit as dispute_fees_micro,
+               chargebacks_micro + dispute_fees_micro as merchant_disputes_micro,
+               -(dispute_holds_micro + merchant_disputes_micro) as dispute_cash_micro
         from {{payments}}
         union all by name
         select 'refund' as aggregate_type, refund_id as aggregate_id, merchant_id, currency,

@@ -53,6 +53,7 @@ class Booking:
 
 
 PAID = "captured_minor"
+BORNE = "charged_back_minor + dispute_fee_minor"
 MOVED = "case when status = 'completed' then amount_minor else 0 end"
 MOVED_TAX = "case when status = 'completed' then tax_minor else 0 end"
 MOVED_DEPOSIT = f"case when status = 'completed' then {_sum('one.amount_minor - one.tax_minor', IS_DEPOSIT)} else 0 end"
@@ -75,9 +76,14 @@ BOOKINGS: Mapping[str, Booking] = {
         accounts={
             "cash": (f"case when {BY_CARD} then 0 else {PAID} end", "0"),
             "clearing": (f"-{PAID}", "0"),
-            "merchant_share": (PAID, "0"),
+            "merchant_share": (f"{PAID} - ({BORNE})", "0"),
             "merchant_payable": (f"-{PAID}", "0"),
             "gift_card_liability": (f"case when {BY_CARD} then {PAID} else 0 end", "0"),
+            "dispute_cash": (f"-({BORNE}) - disputed_minor", "0"),
+            "dispute_holds": ("disputed_minor", "0"),
+            "chargebacks": ("charged_back_minor", "0"),
+            "dispute_fees": ("dispute_fee_minor", "0"),
+            "merchant_disputes": (BORNE, "0"),
         },
     ),
     "refund": Booking(

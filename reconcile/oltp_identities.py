@@ -30,6 +30,7 @@ ENTITIES = (
     "order_line_taxes",
     "payments",
     "payment_captures",
+    "payment_disputes",
     "refunds",
     "refund_lines",
     "refund_line_taxes",
@@ -212,6 +213,12 @@ IDENTITIES = (
         is_limit=True,
     ),
     _parts("payments", "payment", "captured_minor", "payment_captures", "amount_minor"),
+    _parts("payments", "payment", "dispute_fee_minor", "payment_disputes", "fee_minor"),
+    _parts("payments", "payment", "disputed_minor", "payment_disputes", "if(status = 'opened', amount_minor, 0)"),
+    _parts("payments", "payment", "charged_back_minor", "payment_disputes", "if(status = 'lost', amount_minor, 0)"),
+    _of_payment(
+        "disputed_minor_within_captured", "p.captured_minor", "p.disputed_minor + p.charged_back_minor", is_limit=True
+    ),
     _of_payment(
         "captured_minor_within_authorized", "p.authorized_minor", "p.captured_minor + p.released_minor", is_limit=True
     ),

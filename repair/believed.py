@@ -50,6 +50,6 @@ def _order(believed: OrderState, present: OrderState) -> OrderState | None:
 
 def _payment(believed: PaymentState, present: PaymentState) -> PaymentState | None:
     was, now = ({capture.payment_capture_id for capture in one.captures} for one in (believed, present))
-    if was != now or believed.released_minor != present.released_minor:
+    if was != now or believed.released_minor != present.released_minor or believed.disputes != present.disputes:
         return None
     return replace(believed, version=present.version, status=present.status, refunded_minor=present.refunded_minor)

@@ -20,12 +20,17 @@ PER_MINOR = micro_per_minor_sql("t.currency", "hugeint")
 ACCOUNTS = (
     "adjustments",
     "cash",
+    "chargebacks",
     "clearing",
     "customer_deposits",
     "discounts",
+    "dispute_cash",
+    "dispute_fees",
+    "dispute_holds",
     "gift_card_breakage",
     "gift_card_grants",
     "gift_card_liability",
+    "merchant_disputes",
     "merchant_payable",
     "merchant_share",
     "refunds",
@@ -114,10 +119,13 @@ PAYMENTS = Suite(
         unique("payment_id"),
         one_of("status", PaymentStatus),
         *at_least(0, "authorized_minor", "captured_minor", "refunded_minor", "released_minor"),
+        *at_least(0, "disputed_minor", "charged_back_minor", "dispute_fee_minor"),
         holds(
             "limits_are_kept",
-            "Refunded is no more than captured, captured and released no more than authorized; net is the difference.",
+            "Refunded and disputed are each no more than captured, captured and released no more than authorized; net "
+            "is captured less refunded.",
             "t.refunded_minor <= t.captured_minor and t.captured_minor + t.released_minor <= t.authorized_minor "
+            "and t.disputed_minor + t.charged_back_minor <= t.captured_minor "
             "and t.net_minor = t.captured_minor - t.refunded_minor",
             "authorized_minor",
             "captured_minor",
@@ -224,7 +232,8 @@ JOURNAL = Suite(
             "money_is_whole",
             "Accounts of what is charged, paid or owed hold whole minor units; only rounding and sales have fractions.",
             "t.account not in ('cash', 'clearing', 'tax_payable', 'merchant_payable', 'merchant_share', 'refunds', "
-            f"'discounts', 'gift_card_liability', 'gift_card_grants', 'gift_card_breakage') "
+            "'discounts', 'gift_card_liability', 'gift_card_grants', 'gift_card_breakage', 'dispute_cash', "
+            f"'dispute_holds', 'chargebacks', 'dispute_fees', 'merchant_disputes') "
             f"or t.amount_micro % {PER_MINOR} = 0",
             "account",
             "amount_micro",
@@ -303,16 +312,16 @@ MERCHANT_PAYABLE = Suite(
         *at_least(0, "captured_minor", "refunded_minor"),
         holds(
             "payable_is_its_parts",
-            "What is owed is captured less refunded plus adjusted.",
-            "t.payable_minor = t.captured_minor - t.refunded_minor + t.adjusted_minor",
+            "What is owed is captured less refunded plus adjusted less disputed.",
+            "t.payable_minor = t.captured_minor - t.refunded_minor + t.adjusted_minor - t.disputed_minor",
             "payable_minor",
         ),
         no_rows(
             "payable_is_the_balance_of_its_account",
-            "What is owed is the balance of the account merchant_payable.",
+            "What is owed is the balance of the accounts merchant_payable and merchant_disputes.",
             f"""with accounts as (
                     select merchant_id, currency, -balance_micro as payable_micro from lake.marts.trial_balance
-                    where account = 'merchant_payable'
+                    where account in ('merchant_payable', 'merchant_disputes')
                 )
                 select coalesce(t.merchant_id, a.merchant_id) as merchant_id,
                        coalesce(t.currency, a.currency) as currency, t.payable_minor, a.payable_micro

@@ -166,10 +166,12 @@ PAYMENTS = Suite(
         one_of("status", PAYMENT_TRANSITIONS),
         one_of("currency", CURRENCIES),
         *at_least(0, "authorized_minor", "captured_minor", "refunded_minor", "released_minor"),
+        *at_least(0, "disputed_minor", "charged_back_minor", "dispute_fee_minor"),
         holds(
             "limits_are_kept",
-            "Refunded is no more than captured, captured and released no more than authorized.",
-            "t.refunded_minor <= t.captured_minor and t.captured_minor + t.released_minor <= t.authorized_minor",
+            "Refunded and disputed are each no more than captured, captured and released no more than authorized.",
+            "t.refunded_minor <= t.captured_minor and t.captured_minor + t.released_minor <= t.authorized_minor "
+            "and t.disputed_minor + t.charged_back_minor <= t.captured_minor",
             "authorized_minor",
             "captured_minor",
             "refunded_minor",
@@ -198,6 +200,19 @@ PAYMENTS = Suite(
                    from oltp.payment_captures group by payment_id
                ) as c on c.payment_id = t.payment_id
                where coalesce(c.captured_minor, 0) is distinct from t.captured_minor or c.first_at < t.authorized_at""",
+        ),
+        no_rows(
+            "disputed_is_the_sum_of_its_disputes",
+            "What is held, lost and kept as fees is the sum of the disputes.",
+            """select cast(t.payment_id as varchar) as payment_id, t.disputed_minor, t.charged_back_minor,
+                      t.dispute_fee_minor
+               from t left join (
+                   select payment_id, sum(amount_minor) filter (where status = 'opened') as held_minor,
+                          sum(amount_minor) filter (where status = 'lost') as lost_minor, sum(fee_minor) as fee_minor
+                   from oltp.payment_disputes group by payment_id
+               ) as d on d.payment_id = t.payment_id
+               where coalesce(d.held_minor, 0) <> t.disputed_minor or coalesce(d.lost_minor, 0) <> t.charged_back_minor
+                  or coalesce(d.fee_minor, 0) <> t.dispute_fee_minor""",
         ),
     ),
 )

@@ -1,4 +1,4 @@
-"""Events of a payment: one authorization at a provider, its captures and its refunds."""
+"""Events of a payment: one authorization at a provider, its captures, its refunds, and disputes about it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar
 
+import msgspec
+
 from contracts.events.common import AggregateState, Value
-from contracts.limits import AmountOrNoneMinor, Currency, CustomerId, Uuid
+from contracts.limits import AmountMinor, AmountOrNoneMinor, Currency, CustomerId, Note, Uuid
 
 
 class PaymentEvent(StrEnum):
@@ -21,6 +23,12 @@ class PaymentEvent(StrEnum):
     """The rest of the authorization was released, by us or by the provider; it cannot be captured any more."""
     PAYMENT_REFUNDED = "payment_refunded"
     """A refund of it was completed."""
+    PAYMENT_DISPUTE_OPENED = "payment_dispute_opened"
+    """The customer's bank asks the money back; the provider holds it, and keeps a fee."""
+    PAYMENT_DISPUTE_WON = "payment_dispute_won"
+    """The provider gave the held money back."""
+    PAYMENT_DISPUTE_LOST = "payment_dispute_lost"
+    """The customer has the money."""
     PAYMENT_RESTATED = "payment_restated"
     """The state is published again, because a write had bypassed the outbox."""
 
@@ -49,6 +57,37 @@ class PaymentCapture(Value, frozen=True, kw_only=True):
     """The provider's name for it."""
     captured_at: datetime
     """When it was captured."""
+
+
+class DisputeStatus(StrEnum):
+    """State of a dispute."""
+
+    OPENED = "opened"
+    WON = "won"
+    LOST = "lost"
+
+
+class PaymentDispute(Value, frozen=True, kw_only=True):
+    """One dispute about a payment. Table payment_disputes."""
+
+    KEY: ClassVar[tuple[str, ...]] = ("payment_dispute_id",)
+
+    payment_dispute_id: Uuid
+    """The dispute."""
+    provider_reference: str
+    """The provider's name for it."""
+    status: DisputeStatus
+    """Whether it is open, or who has the money."""
+    amount_minor: AmountMinor
+    """What the customer's bank asks back."""
+    fee_minor: AmountOrNoneMinor
+    """What the provider keeps for it, whatever its end."""
+    reason: Note
+    """Why, in the provider's words."""
+    opened_at: datetime
+    """When it was recorded."""
+    ended_at: datetime | None
+    """When its end was recorded; None while it is open."""
 
 
 class PaymentState(AggregateState, frozen=True, kw_only=True):
@@ -85,3 +124,11 @@ class PaymentState(AggregateState, frozen=True, kw_only=True):
     """The part of a captured payment's authorization that was released. A voided payment is released as a whole."""
     gift_card_id: Uuid | None = None
     """The gift card that paid it; None: the provider did."""
+    disputes: list[PaymentDispute] = msgspec.field(default_factory=list)
+    """Ordered by (opened_at, payment_dispute_id)."""
+    disputed_minor: AmountOrNoneMinor = 0
+    """Sum of open disputes: the provider holds it, and may give it back."""
+    charged_back_minor: AmountOrNoneMinor = 0
+    """Sum of lost disputes."""
+    dispute_fee_minor: AmountOrNoneMinor = 0
+    """Sum of the fees of all disputes."""

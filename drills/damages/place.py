@@ -112,6 +112,7 @@ UNGUARDED = (
     "order_discounts",
     "payments",
     "payment_captures",
+    "payment_disputes",
     "refunds",
     "gift_cards",
     "stock_slots",

@@ -22,19 +22,23 @@ from typing import Any
 import msgspec
 
 from contracts.errors import ConflictError, GatewayAmountError, GatewayDeclinedError, InputError
-from contracts.events.payment import PaymentState, PaymentStatus
+from contracts.events.payment import DisputeStatus, PaymentDispute, PaymentState, PaymentStatus
 from contracts.events.refund import RefundState, RefundStatus
 from contracts.limits import NOTE, UUID, Reference
 from contracts.text import counted, visible
 from oltp.commands.asking import Outcome, ProviderCommand, recorded_reference
 from oltp.commands.authorize_payment import AuthorizePayment
 from oltp.commands.capture_payment import CapturePayment
+from oltp.commands.checking import check_fields
 from oltp.commands.complete_refund import CompleteRefund
+from oltp.commands.end_dispute import EndDispute
 from oltp.commands.execute import Command, CommandPod, commit, residing, transaction_of
 from oltp.commands.fail_refund import FailRefund
+from oltp.commands.open_dispute import OpenDispute
 from oltp.commands.release_payment import ReleasePayment
 from oltp.commands.requests import Request
 from oltp.commands.void_payment import VoidPayment
+from oltp.domain.disputes import dispute_named, taken_by_disputes_minor
 from oltp.domain.notifications import (
     WAITS_AT_MOST,
     Notification,
@@ -107,7 +111,7 @@ def settlement_of(tx: CommandTransaction, notification: Notification) -> Settlem
         return parked(f"It cannot be applied: {problem}.")
     kind = NotificationKind(notification.type)
     under_way = stored.calls_about(tx, notification)
-    answered = [one for one in under_way if one.call.kind in ANSWERED_KINDS[kind]]
+    answered = [one for one in under_way if one.call.kind in ANSWERED_KINDS.get(kind, ())]
     if answered:
         return _answer(tx, notification, answered)
     if under_way and kind is NotificationKind.AUTHORIZATION_SUCCEEDED:
@@ -228,18 +232,6 @@ def _not_refunded(tx: CommandTransaction, notification: Notification) -> Settlem
     return applied()
 
 
-_RECORDERS: dict[NotificationKind, Callable[[CommandTransaction, Notification], Settlement]] = {
-    NotificationKind.AUTHORIZATION_SUCCEEDED: _authorized,
-    NotificationKind.AUTHORIZATION_FAILED: _let_go,
-    NotificationKind.AUTHORIZATION_VOIDED: _let_go,
-    NotificationKind.CAPTURE_SUCCEEDED: _captured,
-    NotificationKind.CAPTURE_FAILED: _not_captured,
-    NotificationKind.REFUND_SUCCEEDED: _refunded,
-    NotificationKind.REFUND_FAILED: _not_refunded,
-}
-"""What each kind records when it answers no call that is under way."""
-
-
 def _payment(tx: CommandTransaction, notification: Notification) -> PaymentState | None:
     """Return the payment with the notification's authorization; of the provider, not of a gift card."""
     reference = notification.authorization_reference
@@ -262,8 +254,54 @@ def _amount(notification: Notification) -> int:
     return notification.amount_minor or 0
 
 
+def _disputed(tx: CommandTransaction, notification: Notification) -> Settlement:
+    """A dispute was opened, won or lost. Its end may come first; then it waits for the opening."""
+    payment, reference = _payment(tx, notification), recorded_reference(notification.reference or "")
+    if payment is None:
+        return waits("No payment here has the disputed authorization.")
+    kind, known = NotificationKind(notification.type), dispute_named(payment, reference)
+    names: dict[str, Any] = {
+        "merchant_id": payment.merchant_id,
+        "payment_id": payment.payment_id,
+        "provider_reference": reference,
+    }
+    if kind is NotificationKind.DISPUTE_OPENED:
+        return _opened(tx, notification, payment, names, known)
+    if known is None:
+        return waits(f"Payment {payment.payment_id} has no dispute {reference} yet.")
+    is_won = kind is NotificationKind.DISPUTE_WON
+    if known.status is DisputeStatus.OPENED:
+        EndDispute(**names, is_won=is_won).run(tx)
+        return applied()
+    if known.status is not (DisputeStatus.WON if is_won else DisputeStatus.LOST):
+        return parked(f"Dispute {reference} is recorded as {known.status}, and the provider says {kind}.")
+    return applied()
+
+
+def _opened(
+    tx: CommandTransaction,
+    notification: Notification,
+    payment: PaymentState,
+    names: dict[str, Any],
+    known: PaymentDispute | None,
+) -> Settlement:
+    said = (_amount(notification), notification.fee_minor, notification.currency)
+    if known is not None:
+        if said != (known.amount_minor, known.fee_minor, payment.currency):
+            return parked(_other_amount(notification, payment, known.amount_minor))
+        return applied()
+    if notification.currency != payment.currency:
+        return parked(_other_amount(notification, payment, payment.captured_minor))
+    if said[0] > payment.captured_minor - taken_by_disputes_minor(payment):
+        return waits(f"More is disputed than payment {payment.payment_id} has captured.")
+    command = OpenDispute(**names, amount_minor=said[0], fee_minor=said[1], reason=_why(notification))
+    check_fields(command)
+    command.run(tx)
+    return applied()
+
+
 def _why(notification: Notification) -> str:
-    return visible(notification.reason)[: NOTE.longest] or "The payment provider says that it failed."
+    return visible(notification.reason)[: NOTE.longest] or "The payment provider gives no reason."
 
 
 def _noted(settlement: Settlement) -> Settlement:
@@ -285,3 +323,18 @@ def _other_refund(notification: Notification, refund: RefundState) -> str:
         return f"Refund {refund.refund_id} was paid onto a gift card, and the provider says that it has paid it, too."
     recorded, said = _said(refund.amount_minor, refund.currency), _said(_amount(notification), notification.currency)
     return f"Refund {refund.refund_id}: {recorded} are recorded, and the provider says {said}."
+
+
+_RECORDERS: dict[NotificationKind, Callable[[CommandTransaction, Notification], Settlement]] = {
+    NotificationKind.AUTHORIZATION_SUCCEEDED: _authorized,
+    NotificationKind.AUTHORIZATION_FAILED: _let_go,
+    NotificationKind.AUTHORIZATION_VOIDED: _let_go,
+    NotificationKind.CAPTURE_SUCCEEDED: _captured,
+    NotificationKind.CAPTURE_FAILED: _not_captured,
+    NotificationKind.REFUND_SUCCEEDED: _refunded,
+    NotificationKind.REFUND_FAILED: _not_refunded,
+    NotificationKind.DISPUTE_OPENED: _disputed,
+    NotificationKind.DISPUTE_WON: _disputed,
+    NotificationKind.DISPUTE_LOST: _disputed,
+}
+"""What each kind records when it answers no call that is under way."""

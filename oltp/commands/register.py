@@ -14,11 +14,13 @@ from oltp.commands.capture_payment import CapturePayment
 from oltp.commands.check_out_cart import CheckOutCart
 from oltp.commands.complete_refund import CompleteRefund
 from oltp.commands.configure_merchant import ConfigureMerchant
+from oltp.commands.end_dispute import EndDispute
 from oltp.commands.expire import ExpireGiftCards, ExpireReservations
 from oltp.commands.fail_refund import FailRefund
 from oltp.commands.fulfill_order import FulfillOrder
 from oltp.commands.grant_entitlement import GrantCustomerEntitlement, GrantMerchantEntitlement
 from oltp.commands.issue_gift_card import IssueGiftCard
+from oltp.commands.open_dispute import OpenDispute
 from oltp.commands.place_order import PlaceOrder
 from oltp.commands.put_back import PutBack
 from oltp.commands.receive_stock import ReceiveStock
@@ -46,6 +48,7 @@ COMMANDS = (
     CheckOutCart,
     CompleteRefund,
     ConfigureMerchant,
+    EndDispute,
     ExpireGiftCards,
     ExpireReservations,
     FailRefund,
@@ -53,6 +56,7 @@ COMMANDS = (
     GrantMerchantEntitlement,
     GrantCustomerEntitlement,
     IssueGiftCard,
+    OpenDispute,
     PlaceOrder,
     PutBack,
     ReceiveStock,

@@ -44,6 +44,9 @@ class NotificationKind(StrEnum):
     REFUND_SUCCEEDED = "refund.succeeded"
     REFUND_FAILED = "refund.failed"
     """Also after it had succeeded: the money came back to the provider."""
+    DISPUTE_OPENED = "dispute.opened"
+    DISPUTE_WON = "dispute.won"
+    DISPUTE_LOST = "dispute.lost"
 
 
 class NotificationState(StrEnum):
@@ -77,6 +80,8 @@ class Notification(msgspec.Struct, frozen=True, kw_only=True):
     reference: str | None = None
     """The provider's reference of what happened: of the capture, the void or the refund."""
     amount_minor: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] | None = None
+    fee_minor: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
+    """What the provider keeps for a dispute."""
     currency: str | None = None
     reason: str = ""
     """Why it failed, in the provider's words."""
@@ -146,5 +151,12 @@ _WITH_AMOUNT = {
     NotificationKind.AUTHORIZATION_SUCCEEDED,
     NotificationKind.CAPTURE_SUCCEEDED,
     NotificationKind.REFUND_SUCCEEDED,
+    NotificationKind.DISPUTE_OPENED,
 }
-_WITH_REFERENCE = {NotificationKind.CAPTURE_SUCCEEDED, NotificationKind.REFUND_SUCCEEDED}
+_WITH_REFERENCE = {
+    NotificationKind.CAPTURE_SUCCEEDED,
+    NotificationKind.REFUND_SUCCEEDED,
+    NotificationKind.DISPUTE_OPENED,
+    NotificationKind.DISPUTE_WON,
+    NotificationKind.DISPUTE_LOST,
+}

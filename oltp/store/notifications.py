@@ -14,6 +14,7 @@ import psycopg
 
 from contracts.events.common import Value
 from contracts.struct_types import make_known
+from contracts.text import visible
 from oltp.domain.notifications import (
     WAITS_AT_MOST,
     Notification,
@@ -142,7 +143,7 @@ def insert(connection: psycopg.Connection[Row], provider: str, notification: Not
             provider,
             notification.id,
             notification.merchant_id,
-            notification.type[:60],
+            visible(notification.type[:60]),
             stored_reference(notification.idempotency_key),
             stored_reference(notification.authorization_reference),
             body,

@@ -28,6 +28,7 @@ from oltp.commands.execute import CommandPod, build_command_pod, execute
 from oltp.commands.fulfill_order import FulfillOrder
 from oltp.commands.grant_entitlement import GrantCustomerEntitlement, GrantMerchantEntitlement
 from oltp.commands.issue_gift_card import IssueGiftCard
+from oltp.commands.open_dispute import OpenDispute
 from oltp.commands.place_order import DiscountInput, OrderLineInput, PlaceOrder, PriceOverride
 from oltp.commands.quantities import QuantityInput
 from oltp.commands.receive_stock import ReceiveStock, StockInput
@@ -135,6 +136,19 @@ class Shop:
         self._do(FulfillOrder(merchant_id=self.merchant_id, order_id=order.order_id, location_id=LOCATION))
         return order, payment
 
+    def disputed(self):
+        """Ship an order whose customer's bank asks a part of the money back."""
+        order, payment = self.shipped()
+        opened = OpenDispute(
+            merchant_id=self.merchant_id,
+            payment_id=payment.payment_id,
+            provider_reference="dp_1",
+            amount_minor=100,
+            fee_minor=15,
+            reason="not known",
+        )
+        return order, self._do(opened)
+
     def refunded(self):
         order, payment = self.shipped()
         return order, payment, self.give_back(order, payment)
@@ -203,7 +217,7 @@ class Shop:
         self.order(None)
         self.order()
         self.paid()
-        self.shipped()
+        self.disputed()
         self.refunded()
         self.cancelled_in_part()
         self.rest()

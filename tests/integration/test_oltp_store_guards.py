@@ -21,6 +21,7 @@ from oltp.commands.configure_merchant import ConfigureMerchant
 from oltp.commands.execute import build_command_pod
 from oltp.commands.grant_entitlement import GrantCustomerEntitlement, GrantMerchantEntitlement
 from oltp.commands.issue_gift_card import IssueGiftCard
+from oltp.commands.open_dispute import OpenDispute
 from oltp.commands.place_order import DiscountInput
 from oltp.store.tables import metadata
 from stack.servers.bootstrap import TIME_LIMITS
@@ -64,8 +65,16 @@ NOT_FACTS = {
 """Tables that carry no event: propagation and guards, counters, which `stock_identity_violations` proves, and carts."""
 CHILDREN = tuple(sorted({table.name for table in metadata.sorted_tables} - set(ROOTS) - NOT_FACTS))
 
-NEW_VALUES = {"order_number": "new", "sku": "new", "feature": "new", "line_number": 99, "tax_category": "new"}
-NEW_VALUES |= {"name": "new", "words": "new"}
+NEW_VALUES = {
+    "order_number": "new",
+    "provider_reference": "new",
+    "sku": "new",
+    "feature": "new",
+    "line_number": 99,
+    "tax_category": "new",
+    "name": "new",
+    "words": "new",
+}
 """For columns of unique keys, so that a copied row can be inserted."""
 
 
@@ -87,6 +96,8 @@ def busy_shop(shop: Shop) -> Shop:
     payment = shop.pay(order)
     shop.fulfill(order, (order.lines[0], 2))
     shop.request_refund(payment, (order.lines[0], 1))
+    dispute = {"payment_id": payment.payment_id, "provider_reference": "dp_1"}
+    shop.do(OpenDispute(merchant_id=MERCHANT, **dispute, amount_minor=100, fee_minor=15, reason="unknown"))
     shop.do(GrantMerchantEntitlement(merchant_id=MERCHANT, feature="exports", grantor="plan:pro"))
     shop.do(GrantCustomerEntitlement(merchant_id=MERCHANT, customer_id="c1", feature="club", grantor="staff"))
     shop.do(IssueGiftCard(merchant_id=MERCHANT, funding=GiftCardFunding.GRANTED, amount_minor=500, source="test"))
@@ -112,7 +123,7 @@ def refusal(dsn: str, *statements: str) -> tuple[str, str | None]:
 
 
 def test_every_table_is_listed() -> None:
-    assert len(CHILDREN) == 17
+    assert len(CHILDREN) == 18
     assert {f"{name}" for name in CHILDREN}.isdisjoint(ROOTS)
 
 
@@ -134,6 +145,7 @@ def test_a_child_cannot_change_without_an_event(busy_shop: Shop, change: str) ->
         expected["variants"] = ("statement", "prices_variant_id_fkey")
     if change == "insert":
         expected["order_tax_lines"] = ("statement", "order_tax_lines_order_line_id_fkey")
+        expected["payment_disputes"] = ("commit", "payment_is_its_disputes")
     assert outcomes == expected
 
 
@@ -284,6 +296,8 @@ def test_a_payment_stays_within_its_limits(shop: Shop) -> None:
         "status = 'voided', captured_minor = 0": ("statement", "status_is_reachable"),
         "refunded_minor = 1": ("commit", "refunded_is_its_refunds"),
         "captured_minor = 0": ("commit", "captured_is_its_captures"),
+        "charged_back_minor = captured_minor + 1": ("statement", "payments_disputed_within_captured"),
+        "disputed_minor = 1": ("commit", "payment_is_its_disputes"),
     }
     statement = "update oltp.payments set version = version + 1, "
     assert {change: refusal(shop.settings.owner_dsn, statement + change) for change in expected} == expected

@@ -13,7 +13,7 @@ import msgspec
 import psycopg
 import pytest
 
-from contracts.errors import ConflictError, TieoutError
+from contracts.errors import ConflictError, OverRefundError, TieoutError
 from contracts.events.order import OrderState
 from contracts.events.payment import PaymentState, PaymentStatus
 from contracts.events.refund import RefundState, RefundStatus
@@ -422,3 +422,56 @@ def test_only_what_has_ended_and_is_old_is_removed(shop: Shop, provider: Notifyi
     deliver(shop, provider.written[-1])
     assert prune_notifications(shop.settings.relay_dsn) == 1
     assert shop.query("select state from oltp.provider_notifications order by state") == [("applied",), ("parked",)]
+
+
+def disputed(shop: Shop, provider: Notifying, payment: PaymentState, kind: NotificationKind, name: str) -> Notification:
+    """What the provider writes of a dispute over 100 minor units with a fee of 15."""
+    return provider.write(
+        kind,
+        None,
+        authorization_reference=payment.provider_reference,
+        reference=name,
+        amount_minor=100,
+        fee_minor=15,
+        currency=payment.currency,
+        reason="The customer does not know it.",
+    )
+
+
+def test_disputes_in_any_order_are_recorded_once(shop: Shop, provider: Notifying) -> None:
+    """The end may come before the opening, and each may come twice: one dispute, one amount, one fee."""
+    for ends_with in (NotificationKind.DISPUTE_WON, NotificationKind.DISPUTE_LOST):
+        for places in sorted(set(itertools.permutations((0, 1, 0, 1)))):
+            payment = shop.pay(shop.place(("MUG", 1)))
+            said = [
+                disputed(shop, provider, payment, kind, "dp_1") for kind in (NotificationKind.DISPUTE_OPENED, ends_with)
+            ]
+            for place in places:
+                deliver(shop, said[place])
+            try_again(shop)
+            after = shop.present(PaymentState, payment.payment_id)
+            (dispute,) = after.disputes
+            lost = 100 if ends_with is NotificationKind.DISPUTE_LOST else 0
+            assert (after.disputed_minor, after.charged_back_minor, after.dispute_fee_minor) == (0, lost, 15)
+            assert (dispute.status == "lost") is bool(lost) and after.version == payment.version + 2
+    assert shop.query("select distinct state from oltp.provider_notifications") == [("applied",)]
+
+
+def test_disputed_money_is_not_refunded_as_well(shop: Shop, provider: Notifying) -> None:
+    order = shop.place(("MUG", 1))
+    payment = shop.pay(order)
+    for name in ("dp_1", "dp_2"):
+        assert deliver(shop, disputed(shop, provider, payment, NotificationKind.DISPUTE_OPENED, name)).state is APPLIED
+    with pytest.raises(OverRefundError, match=r"3\.99 of what was captured"):
+        shop.request_refund(payment, (order.lines[0], 1))
+    deliver(shop, disputed(shop, provider, payment, NotificationKind.DISPUTE_WON, "dp_1"))
+    deliver(shop, disputed(shop, provider, payment, NotificationKind.DISPUTE_WON, "dp_2"))
+    assert shop.refund(shop.present(PaymentState, payment.payment_id), (order.lines[0], 1)).amount_minor == 599
+    # An end that contradicts the recorded one, and a dispute over more than was taken, change nothing.
+    contradicts = disputed(shop, provider, payment, NotificationKind.DISPUTE_LOST, "dp_1")
+    assert "recorded as won" in deliver(shop, contradicts).reason
+    too_much = msgspec.structs.replace(
+        disputed(shop, provider, payment, NotificationKind.DISPUTE_OPENED, "dp_3"), amount_minor=10_000
+    )
+    assert deliver(shop, too_much).state is PENDING
+    assert shop.present(PaymentState, payment.payment_id).disputed_minor == 0

@@ -138,12 +138,32 @@ payment_balances as (
         [
             {'line_number': 1, 'account': 'cash', 'minor': if(gift_card_id is null, captured_minor, 0), 'micro': 0},
             {'line_number': 2, 'account': 'clearing', 'minor': -captured_minor, 'micro': 0},
-            {'line_number': 3, 'account': 'merchant_share', 'minor': captured_minor, 'micro': 0},
+            {
+                'line_number': 3,
+                'account': 'merchant_share',
+                'minor': captured_minor - charged_back_minor - dispute_fee_minor,
+                'micro': 0
+            },
             {'line_number': 4, 'account': 'merchant_payable', 'minor': -captured_minor, 'micro': 0},
             {
                 'line_number': 5,
                 'account': 'gift_card_liability',
                 'minor': if(gift_card_id is null, 0, captured_minor),
+                'micro': 0
+            },
+            {
+                'line_number': 6,
+                'account': 'dispute_cash',
+                'minor': -(disputed_minor + charged_back_minor + dispute_fee_minor),
+                'micro': 0
+            },
+            {'line_number': 7, 'account': 'dispute_holds', 'minor': disputed_minor, 'micro': 0},
+            {'line_number': 8, 'account': 'chargebacks', 'minor': charged_back_minor, 'micro': 0},
+            {'line_number': 9, 'account': 'dispute_fees', 'minor': dispute_fee_minor, 'micro': 0},
+            {
+                'line_number': 10,
+                'account': 'merchant_disputes',
+                'minor': charged_back_minor + dispute_fee_minor,
                 'micro': 0
             }
         ] as balances

@@ -21,5 +21,18 @@
 {%- set added = {
     'released_minor': ['BIGINT', '0'],
     'gift_card_id': ['VARCHAR', 'null'],
+    'disputes': [[{
+        'payment_dispute_id': 'VARCHAR',
+        'provider_reference': 'VARCHAR',
+        'status': 'VARCHAR',
+        'amount_minor': 'BIGINT',
+        'fee_minor': 'BIGINT',
+        'reason': 'VARCHAR',
+        'opened_at': 'TIMESTAMPTZ',
+        'ended_at': 'TIMESTAMPTZ',
+    }], '[]'],
+    'disputed_minor': ['BIGINT', '0'],
+    'charged_back_minor': ['BIGINT', '0'],
+    'dispute_fee_minor': ['BIGINT', '0'],
 } -%}
 {{ stage_events('payment', fields, added) }}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, CheckConstraint, Column, ForeignKey, Index, Table, Text, text
+from sqlalchemy import Boolean, CheckConstraint, Column, ForeignKey, Index, Table, Text, UniqueConstraint, text
 
 from contracts.events.adjustment import AdjustmentKind
 from contracts.events.gift_card import GiftCardFunding, GiftCardStatus
-from contracts.events.payment import PaymentStatus
+from contracts.events.payment import DisputeStatus, PaymentStatus
 from contracts.events.refund import RefundStatus
 from oltp.store.tables.columns import (
     currency_check,
@@ -77,10 +77,15 @@ payments = root_table(
     moment_column("authorized_at"),
     integer_column("released_minor"),
     id_column("gift_card_id", ForeignKey(f"{SCHEMA}.gift_cards.gift_card_id"), nullable=True),
+    integer_column("disputed_minor"),
+    integer_column("charged_back_minor"),
+    integer_column("dispute_fee_minor"),
     version_check(),
     currency_check(),
     known("status", PaymentStatus),
     *not_negative("authorized_minor", "captured_minor", "refunded_minor", "released_minor"),
+    *not_negative("disputed_minor", "charged_back_minor", "dispute_fee_minor"),
+    CheckConstraint("disputed_minor + charged_back_minor <= captured_minor", name="disputed_within_captured"),
     CheckConstraint("captured_minor + released_minor <= authorized_minor", name="captured_within_authorized"),
     CheckConstraint("refunded_minor <= captured_minor", name="refunded_within_captured"),
     CheckConstraint("captured_minor = 0 or status = 'captured'", name="captured_has_status"),
@@ -105,6 +110,24 @@ payment_captures = part_table(
     moment_column("captured_at"),
     *not_negative("amount_minor"),
     Index(None, "payment_id"),
+)
+
+payment_disputes = part_table(
+    "payment_disputes",
+    "payment_dispute_id",
+    "payments.payment_id",
+    text_column("provider_reference"),
+    text_column("status"),
+    integer_column("amount_minor"),
+    integer_column("fee_minor"),
+    text_column("reason"),
+    moment_column("opened_at"),
+    moment_column("ended_at", nullable=True),
+    known("status", DisputeStatus),
+    *not_negative("fee_minor"),
+    CheckConstraint("amount_minor > 0", name="amount_minor_positive"),
+    CheckConstraint("(status = 'opened') = (ended_at is null)", name="ended_has_moment"),
+    UniqueConstraint("payment_id", "provider_reference"),
 )
 
 refunds = root_table(

@@ -85,6 +85,9 @@ OLTP_TABLES = {
     "payment_captures": """
         select c.* from oltp.payment_captures as c join oltp.payments as p on p.payment_id = c.payment_id
         where p.order_id = %(order_id)s order by c.payment_capture_id""",
+    "payment_disputes": """
+        select d.* from oltp.payment_disputes as d join oltp.payments as p on p.payment_id = d.payment_id
+        where p.order_id = %(order_id)s order by d.payment_dispute_id""",
     "refunds": "select * from oltp.refunds where order_id = %(order_id)s order by refund_id",
     "gift_cards": """
         select * from oltp.gift_cards where gift_card_id in (

@@ -148,6 +148,7 @@ def test_what_is_no_notification_is_refused(signed: Asked, body: bytes, status: 
 def test_what_is_unknown_here_is_kept_and_never_lost(signed: Asked) -> None:
     strange = {**msgspec.to_builtins(note("payout.paid", id="evt_strange")), "another_field": {"of": "theirs"}}
     assert send(signed, msgspec.json.encode(strange)).json() == {"id": "evt_strange", "state": "parked"}
+    assert send(signed, note("\x00\u202e", id="evt_nul", reason="\x00")).json()["state"] == "parked"
     unknown = note(id="evt_nobody", merchant_id="nobody")
     assert send(signed, unknown).json() == {"id": "evt_nobody", "state": "pending"}
     ((body,),) = signed.shop.query("select body from oltp.provider_notifications where event_id = 'evt_strange'")

@@ -1,4 +1,4 @@
-"""Notifications of the payment provider."""
+"""Notifications of the payment provider, and disputes about payments."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ down_revision = "0019"
 
 
 def upgrade() -> None:
-    """Create the table, and grant the rights on it."""
-    run("0020_provider_notifications.sql")
+    """Create the tables, and grant the rights on them."""
+    run("0020_provider_notifications.sql", "0020_disputes.sql")
