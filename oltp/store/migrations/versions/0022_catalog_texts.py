@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from oltp.store.migrations.files import run
 
-revision = "0024"
-down_revision = "0022"
+revision = "0022"
+down_revision = "0021"
 
 
 def upgrade() -> None:
     """Add the columns and both tables."""
-    run("0024_catalog_texts.sql")
+    run("0022_catalog_texts.sql")
