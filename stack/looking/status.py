@@ -279,8 +279,9 @@ def _cart_status(pod: PodSettings, values: Settings) -> ProjectionStatus:
     def ask() -> ProjectionStatus:
         number, seconds = waiting_of(values, pod.pod)
         state = "current" if CART.lateness(seconds) is Lateness.FRESH else "behind"
-        lag = {"lag_seconds": round(seconds, 3), "lag_events": number}
-        return ProjectionStatus(name=CART.name, pod=pod.pod, parked=0, state=state, **lag)
+        return ProjectionStatus(
+            name=CART.name, pod=pod.pod, lag_seconds=round(seconds, 3), lag_events=number, parked=0, state=state
+        )
 
     return _asked(ask, lambda error: ProjectionStatus(name=CART.name, pod=pod.pod, error=error))
 

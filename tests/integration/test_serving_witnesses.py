@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from contracts.ownership import ANSWER_CACHE, CART, SEARCH
+from contracts.ownership import ANSWER_CACHE, CART, SEARCH, Copy
 from contracts.sightings import KeptSighting, SightingKind
 from derived.answer_cache.valkey_cache import ValkeyAnswerCache
 from derived.search.folders import PodFolder
@@ -39,7 +39,7 @@ def waiting(control_dsn: str) -> list[KeptSighting]:
 
 @pytest.mark.parametrize("copy", [CART, ANSWER_CACHE], ids=lambda copy: copy.name)
 def test_a_server_that_is_emptied_or_started_anew_is_seen_once(
-    copy: object, control_dsn: str, session_folder: Path
+    copy: Copy, control_dsn: str, session_folder: Path
 ) -> None:
     server = EmbeddedValkey(name="seen", folder=session_folder / "seen", log=session_folder / "seen.log", memory_mb=32)
     server.start()
