@@ -97,6 +97,6 @@ def look_at(client: redis.Redis, said: str) -> ServerLook:
     return ServerLook(
         run_id=str(about["run_id"]),
         emptied=sum(int(commands.get(f"cmdstat_{name}", {}).get("calls", 0)) for name in EMPTYING),
-        keys=client.dbsize(),
+        keys=int(client.dbsize()),
         heard=heard.decode() if heard else "",
     )

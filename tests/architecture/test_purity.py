@@ -12,6 +12,7 @@ from tests.architecture.test_shape import ROOT
 ALLOWED = {
     "contracts/arrow.py",
     "contracts/memory.py",
+    "contracts/valkey.py",
     "contracts/events/schema_files.py",
     "contracts/events/upcasting.py",
 }
