@@ -1,8 +1,10 @@
 """The reconciler's worker: two lanes, so that what a witness saw waits for nothing.
 
-One lane compares what witnesses saw, at the priority of the other workers: damage that is known is to be found within
-seconds also on a machine that has much to do. The other lane goes round by round at low priority, so commands come
-first; between two steps of a round it waits while the first lane compares. Both use one share of the processor.
+One lane compares what witnesses saw: damage that is known is to be found within seconds also on a machine that has much
+to do. The other lane goes round by round; between two steps of a round it waits while the first lane compares. Both use
+one share of the processor, which keeps commands from waiting. Neither thread has a low priority: it would hold Python's
+lock while it waits for a processor, and with it the other lane. What is long, a build of the warehouse, is a process of
+low priority.
 
 Belongs here: the lanes, and when the worker begins anew. Does not belong here: what a lane compares
 (`stack/upkeep/reconciler.py`).
@@ -29,7 +31,7 @@ from stack.upkeep.reconciler import Reconciler, RoundKind
 LOOK_SECONDS = 0.5
 """How often it looks for sightings, and whether a round may begin."""
 NICENESS = 10
-"""How much lower the priority of the rounds is that no witness asked for."""
+"""How much lower the priority of a build is."""
 GIVE_WAY_SECONDS_MAX = 60.0
 """A round waits at most this long for the other lane at each step, so that it ends also when sightings never do."""
 END_SECONDS = 15.0
@@ -91,7 +93,7 @@ def run_reconciler(settings: Settings, stop: threading.Event) -> bool:
         ordinary = Lane(step=rounds.go_round, stop=ended, clean=clean)
         threads = [
             threading.Thread(target=urgent.repeat, name="seen", daemon=True),
-            threading.Thread(target=_patiently, args=(ordinary.repeat,), name="rounds", daemon=True),
+            threading.Thread(target=ordinary.repeat, name="rounds", daemon=True),
         ]
         for thread in threads:
             thread.start()
@@ -105,15 +107,6 @@ def run_reconciler(settings: Settings, stop: threading.Event) -> bool:
     if is_large:
         logger.info("It holds more memory than TIEOUT_RECONCILER_MEMORY_MB allows, and begins anew")
     return is_large and not stop.is_set()
-
-
-def _patiently(work: Callable[[], None]) -> None:
-    """Work at low priority: on Linux that holds for this thread, and for the threads that it starts.
-
-    Not for the process: whoever begins anew keeps the priority of its first thread, and cannot raise it again.
-    """
-    os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
-    work()
 
 
 @contextmanager

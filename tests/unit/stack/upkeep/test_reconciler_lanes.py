@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
-from functools import partial
 
 import pytest
 
@@ -45,17 +42,6 @@ def test_a_round_waits_at_its_next_step_while_the_other_lane_compares() -> None:
     stop.set()
     thread.join(PATIENCE)
     assert urgent.has_run.is_set()
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a priority is the whole process's")
-def test_only_the_lane_of_rounds_has_low_priority() -> None:
-    own, found = os.getpriority(os.PRIO_PROCESS, 0), []
-    work = partial(module._patiently, lambda: found.append(os.getpriority(os.PRIO_PROCESS, 0)))
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join(PATIENCE)
-    assert found == [module.NICENESS]
-    assert os.getpriority(os.PRIO_PROCESS, 0) == own
 
 
 def test_an_error_is_said_once_and_the_lane_goes_on(caplog: pytest.LogCaptureFixture) -> None:
