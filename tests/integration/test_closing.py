@@ -83,7 +83,7 @@ def every_identity_holds(reports: Mapping[str, Answer]) -> None:
         ("daily", "sales_micro", ("sales",), -1),
         ("daily", "discount_minor", ("discounts",), 1),
         ("tax", "tax_minor", ("tax_payable",), -1),
-        ("merchant-payable", "payable_minor", ("merchant_payable",), -1),
+        ("merchant-payable", "payable_minor", ("merchant_payable", "merchant_disputes"), -1),
     ):
         found: dict[tuple[str, str | None, str], int] = {}
         for row in reports[name]["rows"]:
