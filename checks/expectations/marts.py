@@ -320,8 +320,9 @@ MERCHANT_PAYABLE = Suite(
             "payable_is_the_balance_of_its_account",
             "What is owed is the balance of the accounts merchant_payable and merchant_disputes.",
             f"""with accounts as (
-                    select merchant_id, currency, -balance_micro as payable_micro from lake.marts.trial_balance
+                    select merchant_id, currency, -sum(balance_micro) as payable_micro from lake.marts.trial_balance
                     where account in ('merchant_payable', 'merchant_disputes')
+                    group by merchant_id, currency
                 )
                 select coalesce(t.merchant_id, a.merchant_id) as merchant_id,
                        coalesce(t.currency, a.currency) as currency, t.payable_minor, a.payable_micro

@@ -117,7 +117,7 @@ def test_a_first_page_of_a_search_is_kept_at_the_cut_of_the_index_until_a_produc
 
     first, source, cut = found()
     assert source == "search" and cut == f"pod1:{indexed}" and found()[1] in ("cache", "process")
-    assert found() == (first, found()[1], cut) and found(Role.ADMIN) == (first, "search", cut)
+    assert (found()[0], found()[2]) == (first, cut) and found(Role.ADMIN) == (first, "search", cut)
     assert found(sort="price_ascending")[1] == "search", "another question is another answer"
     dearer = SetPrice(merchant_id=shops.MERCHANT, variant_id=cached.shop.variants["MUG"], unit_price_micro=888_000)
     cached.shop.do(dearer)

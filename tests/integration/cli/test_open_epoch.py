@@ -348,7 +348,7 @@ def _database_of(settings: Settings) -> str:
 def _witnesses(settings: Settings) -> Iterator[Callable[[], list[KeptSighting]]]:
     """Yield a function that lets every witness look, and returns all sightings."""
     witnesses: list[Any] = build_witnesses(settings)
-    assert {one.name for one in witnesses} == {"log", "oltp", "lake", "read_models"}
+    assert {one.name for one in witnesses} == {"log", "oltp", "lake", "read_models", "search"}
 
     def seen() -> list[KeptSighting]:
         assert [look.trouble for look in (one.look_once() for one in witnesses) if look.trouble] == []
