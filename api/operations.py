@@ -44,5 +44,7 @@ class Operations:
     """How far an endpoint for webhooks is; NotFoundError."""
     webhook_replay: Callable[..., Shown] = _missing
     """Tells an endpoint's events again, by `pod` and `from_cut` or `from_time`; `is_preview`: only says what."""
+    webhook_skip: Callable[..., Shown] = _missing
+    """Skips one message by `endpoint_id`, `event_id`, `by` and `reason`; `is_preview`: only says which it is."""
     report_file: Callable[[str, str, str], bytes] = _missing
     """The file of a closed month's report in a format, byte for byte; NotFoundError."""

@@ -29,6 +29,8 @@ class Platform:
     settings: Settings
     build_projection: Callable[[str], Projection]
     """Projection name -> the projection."""
+    observed_projection: Callable[[str], Projection]
+    """Projection name -> the projection for whoever asks how far it is; asking changes nothing."""
     reconcile_context: Callable[[], ReconcileContext]
     """Returns the context of one run of comparisons."""
     propagating: Callable[[], AbstractContextManager[None]]

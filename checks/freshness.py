@@ -98,7 +98,7 @@ def _cart_lags(settings: Settings) -> list[DataLag]:
 
 
 def _projection_lags(platform: Platform, projection_name: str) -> list[ProjectionLag]:
-    projection = platform.build_projection(projection_name)
+    projection = platform.observed_projection(projection_name)
     log = build_log(platform.settings)
     try:
         return [

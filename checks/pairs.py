@@ -21,7 +21,7 @@ from contracts.breaks import BreakGroup, BreakState
 from contracts.clock import utc_now
 from contracts.errors import ComparisonError
 from contracts.money import amount_name, in_major_units
-from contracts.ownership import LOG, WAREHOUSE, WEBHOOKS, absent_copies
+from contracts.ownership import LOG, WAREHOUSE, absent_copies
 from contracts.runs import INCREMENTAL, RECONCILIATION_TAG, SCHEDULE_TAG
 from contracts.text import counted, visible
 from contracts.verdicts import ColumnDifference, PairResult, Verdict
@@ -54,9 +54,8 @@ def checked_key(pair: Pair) -> dg.AssetKey:
     if pair.copy == WAREHOUSE.name:
         fact = pair.name.removeprefix(FINANCE)
         return mart_key(OTHER_MARTS.get(fact, fact) if pair.name.startswith(FINANCE) else "journal")
-    # Events in the log are on their way to the lake, so the lake shows the log's comparisons. It also shows those of
-    # the notes of webhooks, which are no asset of their own.
-    return LAKE_EVENTS if pair.copy in (LOG.name, WEBHOOKS.name) else ALL_KEYS[pair.copy]
+    # Events in the log are on their way to the lake, so the lake shows the log's comparisons.
+    return LAKE_EVENTS if pair.copy == LOG.name else ALL_KEYS[pair.copy]
 
 
 def check_name(pair: Pair) -> str:

@@ -13,7 +13,7 @@ from datetime import timedelta
 from enum import StrEnum
 
 from contracts.errors import InputError
-from contracts.ownership import ANSWER_CACHE, CART, COPIES, KEYED, LAKE, LOG, WAREHOUSE, Copy, CopyKind
+from contracts.ownership import ANSWER_CACHE, CART, COPIES, KEYED, LAKE, LOG, WAREHOUSE, WEBHOOKS, Copy, CopyKind
 
 PROOF_AGE_MAX = timedelta(days=8)
 """A proof that is older than this does not count any more. The schedule runs the drills every night."""
@@ -132,84 +132,92 @@ WIPED = {
 }
 
 
-def _cache_drills() -> tuple[Drill, ...]:
-    cache, worker = ANSWER_CACHE, "Its consumers are killed and kept from starting."
-    return (
-        Drill(
-            copy=cache,
-            test=DrillTest.REPLAY,
-            breaks="Its server is emptied while its consumers run: answers, floors and positions are gone.",
-            meanwhile=(Promise.IS_GONE, *TRADING, Promise.SERVES_WHAT_IT_HAS),
-            recovers="Its consumers begin anew at the end of the log; whoever asks for a page fills the cache again.",
-            afterwards=BACK,
-        ),
-        Drill(
-            copy=cache,
-            test=DrillTest.LAG,
-            breaks=worker,
-            meanwhile=LATE,
-            recovers="Its consumers are started; they go on from the position that they committed with the floors.",
-            afterwards=(Promise.CATCHES_UP, *PROVEN),
-        ),
-        Drill(
-            copy=cache,
-            test=DrillTest.STALE_READ,
-            breaks=f"{worker} {cache.stale_decision}",
-            meanwhile=(Promise.SERVES_WHAT_IT_HAS, Promise.STALE_DECISIONS_FAIL),
-            recovers="Its consumers are started.",
-            afterwards=(Promise.CATCHES_UP, *PROVEN),
-        ),
-        Drill(
-            copy=cache,
-            test=DrillTest.SOURCE_OUTAGE,
-            breaks="Its server is killed and stays away.",
-            meanwhile=(*TRADING, Promise.OUTAGE_IS_REPORTED, Promise.SERVES_WHAT_IT_HAS),
-            recovers="Its server is started again; consumers go on, or begin anew if it has lost what it held.",
-            afterwards=BACK,
-        ),
+Cell = tuple[str, tuple[Promise, ...], str, tuple[Promise, ...]]
+"""What is broken, what must hold meanwhile, how it recovers, and what must hold afterwards."""
+
+
+def _drills(copy: Copy, *cells: Cell) -> tuple[Drill, ...]:
+    """Return the drills of a copy: one cell per test, in their order."""
+    return tuple(
+        Drill(copy=copy, test=test, breaks=breaks, meanwhile=meanwhile, recovers=recovers, afterwards=afterwards)
+        for test, (breaks, meanwhile, recovers, afterwards) in zip(DrillTest, cells, strict=True)
     )
 
 
-def _cart_drills() -> tuple[Drill, ...]:
-    writer = "The worker that writes carts through to their pods is killed and kept from starting."
-    return (
-        Drill(
-            copy=CART,
-            test=DrillTest.REPLAY,
-            breaks="Its server is emptied: all carts and sessions are gone.",
-            meanwhile=(Promise.IS_GONE, *TRADING, Promise.SERVES_WHAT_IT_HAS),
-            recovers="Each cart comes back from its pod when somebody asks for it.",
-            afterwards=BACK,
-        ),
-        Drill(
-            copy=CART,
-            test=DrillTest.LAG,
-            breaks=writer,
-            meanwhile=(*LATE, Promise.SERVES_WHAT_IT_HAS),
-            recovers="The worker is started; it writes what waits.",
-            afterwards=(Promise.CATCHES_UP, *PROVEN),
-        ),
-        Drill(
-            copy=CART,
-            test=DrillTest.STALE_READ,
-            breaks=f"{writer} {CART.stale_decision}",
-            meanwhile=(Promise.SERVES_WHAT_IT_HAS, Promise.STALE_DECISIONS_FAIL),
-            recovers="The worker is started.",
-            afterwards=(Promise.CATCHES_UP, *PROVEN),
-        ),
-        Drill(
-            copy=CART,
-            test=DrillTest.SOURCE_OUTAGE,
-            breaks="Its server is killed and stays away; shoppers go on with what their pods have.",
-            meanwhile=(*TRADING, Promise.OUTAGE_IS_REPORTED, Promise.SERVES_WHAT_IT_HAS),
-            recovers="Its server is started again; the worker merges what the pods have got meanwhile.",
-            afterwards=BACK,
-        ),
-    )
+CONSUMERS_KILLED = "Its consumers are killed and kept from starting."
+CAUGHT_UP = (Promise.CATCHES_UP, *PROVEN)
+DECIDED = (Promise.SERVES_WHAT_IT_HAS, Promise.STALE_DECISIONS_FAIL)
+SERVED = (*TRADING, Promise.OUTAGE_IS_REPORTED, Promise.SERVES_WHAT_IT_HAS)
+
+CACHE_DRILLS = _drills(
+    ANSWER_CACHE,
+    (
+        "Its server is emptied while its consumers run: answers, floors and positions are gone.",
+        (Promise.IS_GONE, *TRADING, Promise.SERVES_WHAT_IT_HAS),
+        "Its consumers begin anew at the end of the log; whoever asks for a page fills the cache again.",
+        BACK,
+    ),
+    (
+        CONSUMERS_KILLED,
+        LATE,
+        "Its consumers are started; they go on from the position that they committed with the floors.",
+        CAUGHT_UP,
+    ),
+    (f"{CONSUMERS_KILLED} {ANSWER_CACHE.stale_decision}", DECIDED, "Its consumers are started.", CAUGHT_UP),
+    (
+        "Its server is killed and stays away.",
+        SERVED,
+        "Its server is started again; consumers go on, or begin anew if it has lost what it held.",
+        BACK,
+    ),
+)
+
+WEBHOOKS_KILLED = "The workers that note and send are killed and kept from starting."
+WEBHOOK_DRILLS = _drills(
+    WEBHOOKS,
+    (
+        "Its workers are killed; all notes and positions are deleted: nobody knows what was told, or must be.",
+        (Promise.IS_GONE, *TRADING),
+        "Its workers begin at the end of the log. `tieout reconcile` finds what is missing; `tieout repair` notes it "
+        "from the lake. All of it is told again, each message with the id that it had.",
+        REBUILT,
+    ),
+    (
+        WEBHOOKS_KILLED,
+        LATE,
+        "Its workers are started; they go on from the position that they committed with the notes.",
+        CAUGHT_UP,
+    ),
+    (f"{WEBHOOKS_KILLED} {WEBHOOKS.stale_decision}", DECIDED, "Its workers are started.", CAUGHT_UP),
+    (f"{KILL_LOG} What is noted and waits is told meanwhile.", SERVED, LOG_IS_BACK, BACK),
+)
+
+WRITER_KILLED = "The worker that writes carts through to their pods is killed and kept from starting."
+CART_DRILLS = _drills(
+    CART,
+    (
+        "Its server is emptied: all carts and sessions are gone.",
+        (Promise.IS_GONE, *TRADING, Promise.SERVES_WHAT_IT_HAS),
+        "Each cart comes back from its pod when somebody asks for it.",
+        BACK,
+    ),
+    (
+        WRITER_KILLED,
+        (*LATE, Promise.SERVES_WHAT_IT_HAS),
+        "The worker is started; it writes what waits.",
+        CAUGHT_UP,
+    ),
+    (f"{WRITER_KILLED} {CART.stale_decision}", DECIDED, "The worker is started.", CAUGHT_UP),
+    (
+        "Its server is killed and stays away; shoppers go on with what their pods have.",
+        SERVED,
+        "Its server is started again; the worker merges what the pods have got meanwhile.",
+        BACK,
+    ),
+)
 
 
 def _view_drills(view: Copy) -> tuple[Drill, ...]:
-    worker = "Its consumers are killed and kept from starting."
     return (
         Drill(
             copy=view,
@@ -222,18 +230,18 @@ def _view_drills(view: Copy) -> tuple[Drill, ...]:
         Drill(
             copy=view,
             test=DrillTest.LAG,
-            breaks=worker,
+            breaks=CONSUMERS_KILLED,
             meanwhile=(*LATE, Promise.SAYS_ITS_AGE),
             recovers="Its consumers are started; they go on from the position that they committed with the rows.",
-            afterwards=(Promise.CATCHES_UP, *PROVEN),
+            afterwards=CAUGHT_UP,
         ),
         Drill(
             copy=view,
             test=DrillTest.STALE_READ,
-            breaks=f"{worker} {view.stale_decision}",
+            breaks=f"{CONSUMERS_KILLED} {view.stale_decision}",
             meanwhile=(Promise.SERVES_WHAT_IT_HAS, Promise.SAYS_ITS_AGE, Promise.STALE_DECISIONS_FAIL),
             recovers="Its consumers are started.",
-            afterwards=(Promise.CATCHES_UP, *PROVEN),
+            afterwards=CAUGHT_UP,
         ),
         Drill(
             copy=view,
@@ -261,7 +269,7 @@ DRILLS: tuple[Drill, ...] = (
         breaks="The relays are killed and kept from starting.",
         meanwhile=LATE,
         recovers="The relays are started; they go on from where the streams end.",
-        afterwards=(Promise.CATCHES_UP, *PROVEN),
+        afterwards=CAUGHT_UP,
     ),
     Drill(
         copy=LOG,
@@ -275,7 +283,7 @@ DRILLS: tuple[Drill, ...] = (
             Promise.LATE_IS_NOT_WRONG,
         ),
         recovers="The relays are started.",
-        afterwards=(Promise.CATCHES_UP, *PROVEN),
+        afterwards=CAUGHT_UP,
     ),
     Drill(
         copy=LOG,
@@ -305,7 +313,7 @@ DRILLS: tuple[Drill, ...] = (
         breaks="The lake's consumers are killed and kept from starting.",
         meanwhile=LATE,
         recovers="Its consumers are started; they go on from the fence that they committed with the events.",
-        afterwards=(Promise.CATCHES_UP, *PROVEN),
+        afterwards=CAUGHT_UP,
     ),
     Drill(
         copy=LAKE,
@@ -313,7 +321,7 @@ DRILLS: tuple[Drill, ...] = (
         breaks="The lake's consumers are killed; trimming, pruning and rebuilding are asked to go by the lake.",
         meanwhile=(Promise.NOTHING_IS_FORGOTTEN, Promise.STALE_DECISIONS_FAIL, Promise.SAYS_ITS_AGE),
         recovers="Its consumers are started.",
-        afterwards=(Promise.CATCHES_UP, *PROVEN),
+        afterwards=CAUGHT_UP,
     ),
     Drill(
         copy=LAKE,
@@ -337,7 +345,7 @@ DRILLS: tuple[Drill, ...] = (
         breaks="Nothing is built while orders are placed.",
         meanwhile=(*TRADING, Promise.LAG_IS_REPORTED, Promise.SAYS_ITS_AGE),
         recovers="The next build takes in what came since the last one.",
-        afterwards=(Promise.CATCHES_UP, *PROVEN),
+        afterwards=CAUGHT_UP,
     ),
     Drill(
         copy=WAREHOUSE,
@@ -345,7 +353,7 @@ DRILLS: tuple[Drill, ...] = (
         breaks="Reports are read, and decided on, while orders that they do not know are paid and refunded.",
         meanwhile=(Promise.SERVES_WHAT_IT_HAS, Promise.SAYS_ITS_AGE, Promise.STALE_DECISIONS_FAIL),
         recovers="The next build takes in what came since the last one.",
-        afterwards=(Promise.CATCHES_UP, *PROVEN),
+        afterwards=CAUGHT_UP,
     ),
     Drill(
         copy=WAREHOUSE,
@@ -356,8 +364,9 @@ DRILLS: tuple[Drill, ...] = (
         afterwards=BACK,
     ),
     *(drill for view in KEYED for drill in _view_drills(view)),
-    *_cache_drills(),
-    *_cart_drills(),
+    *CACHE_DRILLS,
+    *WEBHOOK_DRILLS,
+    *CART_DRILLS,
 )
 """The matrix: every copy of the contract with every test, in the order in which a run goes through it."""
 

@@ -45,7 +45,8 @@ class CopyKind(StrEnum):
     CART = "cart"
     """What visitors have picked: an owner of its own kind, with two stores that are merged, each of the other."""
     WEBHOOKS = "webhooks"
-    """What merchants' own systems are told of their events."""
+    """Notes of what merchants' own systems must be told, and were. What was told cannot be taken back; so what is lost
+    is told again, with the same id."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +86,9 @@ class Copy:
     """The least time between two commits while events arrive: a commit of some stores takes long."""
     step_events_max: int = 50_000
     """The most events that its consumer applies at once; fewer where the store answers nobody meanwhile."""
+    begins_at_end: bool = False
+    """It begins at the log's end, since nothing before concerns it: an empty cache lacks nothing, nor does an endpoint
+    that nobody has registered yet."""
     setting: str = ""
     """The setting with the address of a server of its own. A system that has no such server has no such copy."""
 
@@ -230,6 +234,7 @@ ANSWER_CACHE = Copy(
     built_by="derived/answer_cache/following.py",
     found_by=("oltp_answer_cache", "lake_floors"),
     stale_decision="A product is ordered at the price that its cached page shows, though it costs more meanwhile.",
+    begins_at_end=True,
     setting="cache_url",
     # Its server answers nobody while it applies a step, and its readers wait a quarter of a second at most.
     step_events_max=2_000,
@@ -265,10 +270,12 @@ WEBHOOKS = Copy(
     shown_as=("postgres",),
     built_by="derived/webhooks/following.py",
     found_by=("lake_webhooks",),
+    stale_decision="A merchant's own system ships and refunds what was cancelled and refunded meanwhile.",
+    begins_at_end=True,
     step_events_max=2_000,
     freshness_seconds=5,
     late_seconds_max=60,
-    rebuilt_by="nothing: what was told cannot be taken back; a lost note is written again from the lake and told again",
+    rebuilt_by="`tieout repair`: notes that are lost are written again from the lake, and told again with the same id",
     when_down="Merchants' systems hear of nothing new. All of it waits in the log and in the lake and is told after.",
     runbook="runbooks/webhooks.md",
 )
@@ -276,7 +283,7 @@ WEBHOOKS = Copy(
 SWEEP_SECONDS_MAX = 6 * 3600
 """Every key of every pair is compared at least once within this time, even if unchanged; else a check fails."""
 
-COPIES = (LOG, LAKE, WAREHOUSE, ACCOUNT_VIEW, FULFILLMENT_VIEW, MERCHANT_SALES, SEARCH, ANSWER_CACHE, CART)
+COPIES = (LOG, LAKE, WAREHOUSE, ACCOUNT_VIEW, FULFILLMENT_VIEW, MERCHANT_SALES, SEARCH, ANSWER_CACHE, WEBHOOKS, CART)
 """All copies, in the order in which facts reach them; the cart, which has no facts, is the last."""
 READ_MODELS = tuple(copy for copy in COPIES if copy.kind is CopyKind.READ_MODEL)
 KEYED = (*READ_MODELS, SEARCH)
@@ -285,11 +292,6 @@ PROJECTED = (LAKE, *KEYED)
 """The copies that are projections of the log, one consumer per pod."""
 FOLLOWERS = (*PROJECTED, ANSWER_CACHE, WEBHOOKS)
 """All copies that follow the log. The cache does so only where there is one."""
-BEGINNING_AT_END = (ANSWER_CACHE, WEBHOOKS)
-"""Those that begin at the log's end: nothing is missed by a cache that is empty, nor by an endpoint that nobody has
-registered yet. They are no copies that could be built again, so they are not among `COPIES`."""
-COMPARED = (*COPIES, WEBHOOKS)
-"""All copies whose errors comparisons find."""
 SERVED_TABLES = tuple(sorted(table for copy in READ_MODELS for table in copy.tables))
 """The tables of all read models."""
 
@@ -299,8 +301,7 @@ OWNER_FAMILIES = ("stock_identity", "oltp_identities")
 
 def copy_named(name: str) -> Copy:
     """Return the copy of that name; InputError lists the known ones."""
-    known = (*COPIES, WEBHOOKS)
-    for copy in known:
+    for copy in COPIES:
         if copy.name == name:
             return copy
     raise InputError(f"There is no copy named {name!r}; known copies: {', '.join(copy.name for copy in COPIES)}.")
@@ -321,4 +322,4 @@ def mended_with(pair: str) -> Copy | None:
 
     A comparison that finds errors of two copies belongs to the one that facts reach first.
     """
-    return next((copy for copy in COMPARED if family_of(pair) in copy.found_by), None)
+    return next((copy for copy in COPIES if family_of(pair) in copy.found_by), None)

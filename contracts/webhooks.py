@@ -31,8 +31,9 @@ TOLD_AGGREGATES = ("order", "payment", "refund", "fulfillment")
 URL_CHARACTERS_MAX = 2_000
 MESSAGE_ID, MESSAGE_TIMESTAMP, MESSAGE_SIGNATURE = "Webhook-Id", "Webhook-Timestamp", "Webhook-Signature"
 
-WAITING, ACKNOWLEDGED, WITHDRAWN = "waiting", "acknowledged", "withdrawn"
-"""The states of a delivery. `withdrawn`: its event turned out to be none of the endpoint's; it is sent no more."""
+WAITING, ACKNOWLEDGED, WITHDRAWN, SKIPPED = "waiting", "acknowledged", "withdrawn", "skipped"
+"""The states of a delivery. `withdrawn`: its event turned out to be none of the endpoint's; it is sent no more.
+`skipped`: a person has decided that the endpoint is not told, since it can never take the message."""
 
 
 def public_type(event_type: str) -> str:

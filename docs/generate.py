@@ -22,7 +22,7 @@ from contracts.events.schema_files import breaking_sentences, file_of, schema_of
 from contracts.events.upcasting import newest_sql
 from contracts.facts import FACTS
 from contracts.limits import AMOUNT_MICRO_MAX, EVENT_BYTES_MAX, NEW_EVENT_BYTES_MAX, STOCK_MAX, Limit
-from contracts.ownership import BEGINNING_AT_END, COPIES, SWEEP_SECONDS_MAX
+from contracts.ownership import COPIES, SWEEP_SECONDS_MAX
 from docs.asyncapi import asyncapi_json
 from docs.columns import histories_yml, staging_yml
 from docs.currencies import currencies_macro, currencies_module
@@ -79,7 +79,7 @@ def contract() -> str:
                 copy.when_down,
                 f"[{Path(copy.runbook).stem}]({copy.runbook})",
             ]
-            for copy in (*COPIES, *BEGINNING_AT_END)
+            for copy in COPIES
         ],
     )
     return (

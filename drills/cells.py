@@ -14,7 +14,7 @@ from contracts.drills import Drill, DrillTest, Promise
 from contracts.ownership import LAKE, WAREHOUSE, Copy, CopyKind
 from drills import decisions, probes, wiping
 from drills.answers import ask, ask_report, await_sale, says_its_age, serves_what_it_has
-from drills.copies import LOOKED_AT, answer_cache, cart, drilled
+from drills.copies import LOOKED_AT, answer_cache, cart, drilled, webhooks
 from drills.scene import Scene
 from drills.system import CONTROL_SERVER, LOG_SERVER
 from streams.lag import trim_log
@@ -273,6 +273,10 @@ PLAYS: Mapping[tuple[CopyKind, DrillTest], Play] = {
     (CopyKind.CACHE, DrillTest.LAG): fall_behind,
     (CopyKind.CACHE, DrillTest.STALE_READ): answer_cache.read_stale,
     (CopyKind.CACHE, DrillTest.SOURCE_OUTAGE): answer_cache.lose_server,
+    (CopyKind.WEBHOOKS, DrillTest.REPLAY): webhooks.replay,
+    (CopyKind.WEBHOOKS, DrillTest.LAG): webhooks.fall_behind,
+    (CopyKind.WEBHOOKS, DrillTest.STALE_READ): webhooks.read_stale,
+    (CopyKind.WEBHOOKS, DrillTest.SOURCE_OUTAGE): webhooks.lose_server,
     (CopyKind.CART, DrillTest.REPLAY): cart.replay,
     (CopyKind.CART, DrillTest.LAG): cart.fall_behind,
     (CopyKind.CART, DrillTest.STALE_READ): cart.read_stale,

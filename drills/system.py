@@ -88,7 +88,7 @@ class System(Protocol):
         ...
 
     def projection(self, name: str) -> Projection:
-        """Return the projection with this name."""
+        """Return the projection with this name; asking it how far it is changes nothing."""
         ...
 
     def clean(self, text: str) -> str:

@@ -12,7 +12,7 @@ from stack.composition.comparison import build_reconcile_context
 from stack.composition.draining import propagating
 from stack.composition.drilling import drill_everything
 from stack.composition.kept_builder import KeptBuilder
-from stack.composition.projections import build_projection
+from stack.composition.projections import build_projection, observed_projection
 from stack.composition.repairing import repairing_tools
 from stack.looking.reporting import statement_of
 from stack.processes.data_docs import data_docs_url
@@ -27,6 +27,7 @@ def build_platform(settings: Settings, *, kept_builder: KeptBuilder | None = Non
     return Platform(
         settings=settings,
         build_projection=lambda name: build_projection(name, settings),
+        observed_projection=lambda name: observed_projection(name, settings),
         reconcile_context=lambda: build_reconcile_context(settings),
         propagating=lambda: propagating(settings),
         repairing=lambda: repairing_tools(settings, SILENT, kept_builder=kept_builder),

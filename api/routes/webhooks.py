@@ -17,9 +17,10 @@ from api.cursors import Page, PageQuery, page_of, position_after
 from api.declaring import Criticality, Route, Work
 from api.roles import ADMINS
 from api.routes.keys import NoBody
+from api.webhooks.shown import DeliveryStanding, Replayed, WebhookMessage
 from api.webhooks.store import OVERLAP, OVERLAP_MAX, Done, Endpoint, Wanted
 from contracts.errors import ConflictError, InputError
-from contracts.limits import Title
+from contracts.limits import Note, Title
 from contracts.webhooks import EVENT_TYPES, URL_CHARACTERS_MAX
 
 Address = Annotated[str, msgspec.Meta(min_length=1, max_length=URL_CHARACTERS_MAX)]
@@ -86,51 +87,15 @@ class ReplayBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     from_time: datetime | None = None
 
 
-class Replayed(msgspec.Struct, frozen=True, kw_only=True):
-    """What is told again, or would be."""
+class SkipBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which message is skipped, and why."""
 
-    is_preview: bool
-    cuts: dict[str, tuple[int, int]]
-    """Pod -> the first and the last cut."""
-    events: dict[str, int]
-    """Type of event -> how many."""
-    total: int
-
-
-class PodDelivery(msgspec.Struct, frozen=True, kw_only=True):
-    """How far an endpoint is with the events of one pod."""
-
-    pod: str
-    told_from_cut: int
-    noted_cut: int
-    """Everything up to this cut waits, or was acknowledged."""
-    complete_to_cut: int | None
-    """Up to this cut a comparison with the books has proven that every event is there, and each was acknowledged."""
-    complete_to_time: datetime | None
-    """When that cut was taken: every event that was committed before it was acknowledged."""
-    waiting: int
-    oldest_waiting_at: datetime | None
-    acknowledged: int
-    not_told: list[tuple[int, int]]
-    """Cuts (first, last) of which the endpoint was told nothing, because it was disabled or full: replay them."""
-    verdict: str
-    """consistent, inconsistent, late or unknown."""
-    compared_at: datetime | None
-
-
-class DeliveryStanding(msgspec.Struct, frozen=True, kw_only=True):
-    """How far an endpoint is."""
-
-    endpoint_id: str
-    state: str
-    """on, parked, disabled or full."""
-    parked_at: datetime | None
-    parked_because: str
-    acknowledged_at: datetime | None
-    """When it last acknowledged a message."""
-    failed_at: datetime | None
-    failed_because: str
-    pods: list[PodDelivery]
+    event_id: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
+    """Its Webhook-Id; of a parked endpoint `parked_because` names it."""
+    reason: Note
+    """Kept with the message, and shown in the standing."""
+    is_preview: bool = True
+    """Only say which message that is."""
 
 
 def list_endpoints(call: Call) -> Answer:
@@ -215,6 +180,24 @@ def replay_events(call: Call) -> Answer:
         is_preview=body.is_preview,
     )
     return Answer(value=msgspec.convert(done, Replayed))
+
+
+def skip_message(call: Call) -> Answer:
+    """Skip one message that a parked endpoint can never take. By default this only says which message that is.
+
+    Of one order, payment, refund or fulfillment nothing is told before what is older, so such a message holds up those
+    after it. The endpoint is not told of it, and its standing says so, until a replay. Resume the endpoint afterwards.
+    """
+    body: SkipBody = call.body
+    endpoint = call.services.webhooks.find(call.merchant_id, call.text("endpoint_id"))
+    done = call.services.operations.webhook_skip(
+        endpoint.endpoint_id,
+        body.event_id,
+        by=f"key {call.caller.key_id}" if call.caller else "",
+        reason=body.reason,
+        is_preview=body.is_preview,
+    )
+    return Answer(value=msgspec.convert(done, WebhookMessage))
 
 
 def get_standing(call: Call) -> Answer:
@@ -333,6 +316,16 @@ ROUTES: tuple[Route, ...] = (
         body=ReplayBody,
         criticality=Criticality.REPORT,
         deadline_seconds=60.0,
+        raises=(ConflictError,),
+    ),
+    _route(
+        "skip_webhook_message",
+        "POST",
+        "/{endpoint_id}/skips",
+        "Skip one message that a parked endpoint can never take",
+        handler=skip_message,
+        answer=WebhookMessage,
+        body=SkipBody,
         raises=(ConflictError,),
     ),
     _route(

@@ -19,9 +19,10 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def drain(as_json: AsJson = False) -> None:
-    """Bring every copy up to date once: publish what is committed, apply it to the lake and the views.
+    """Bring every copy up to date once: publish what is committed, apply it to the lake, the views and the notes.
 
-    Not needed while workers run (`tieout up`); they do this all the time.
+    Webhooks that are noted are sent by their worker. Not needed while workers run (`tieout up`); they do this all the
+    time.
     """
     from stack.composition.draining import drain_everything
 

@@ -1,4 +1,5 @@
-"""`tieout webhooks`: how far merchants' endpoints are, letting a parked one go on, telling events again.
+"""`tieout webhooks`: how far merchants' endpoints are, letting a parked one go on, skipping a message,
+telling events again.
 
 Belongs here: these commands and what they print. Does not belong here: registering endpoints, which a merchant's admin
 does over HTTP (`api/routes/webhooks.py`), sending (`derived/webhooks/`).
@@ -6,16 +7,20 @@ does over HTTP (`api/routes/webhooks.py`), sending (`derived/webhooks/`).
 
 from __future__ import annotations
 
+import getpass
 import secrets
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.commands.breaks import By
 from cli.confirming import DryRun, Intent, Yes, is_agreed
 from cli.console import ConsoleProgress, answers, print_json, table
 from cli.conventions import FAILED, AsJson
+from cli.saying import is_reason
 from cli.showing import shown
 from contracts.errors import InputError
 from contracts.text import counted, cuts_text
@@ -24,7 +29,8 @@ from stack.composition import session
 
 if TYPE_CHECKING:
     from derived.webhooks.again import Replay
-    from derived.webhooks.standing import Standing
+    from derived.webhooks.skipping import Message
+    from derived.webhooks.standing import PodStanding, Standing
 
 EndpointId = Annotated[str, typer.Argument(metavar="ENDPOINT", help="Its id, as `tieout webhooks list` shows it.")]
 
@@ -33,7 +39,7 @@ commands = typer.Typer(no_args_is_help=True, help="Merchants' endpoints for webh
 
 def add_commands(app: typer.Typer) -> None:
     """Add the commands of this module to `app`."""
-    for name, command in (("list", list_endpoints), ("resume", resume), ("replay", replay)):
+    for name, command in (("list", list_endpoints), ("resume", resume), ("replay", replay), ("skip", skip)):
         commands.command(name=name)(command)
     app.add_typer(commands, name="webhooks")
 
@@ -71,7 +77,7 @@ def _show(found: Sequence[Standing]) -> None:
             pod.pod,
             f"{pod.waiting:,}",
             f"{pod.oldest_waiting_at:%F %T}" if pod.oldest_waiting_at else "-",
-            shown(pod.complete_to_cut),
+            _complete(pod),
             str(pod.verdict),
         )
         for one in found
@@ -85,6 +91,17 @@ def _show(found: Sequence[Standing]) -> None:
         for pod in one.pods:
             for first, last in pod.not_told:
                 answers().print(f"{one.endpoint_id} was told nothing of cuts {first} to {last} of {pod.pod}.")
+            for message in pod.skipped_messages:
+                answers().print(
+                    f"{one.endpoint_id} was not told {message.event_type} of {message.aggregate_type} "
+                    f"{message.aggregate_id} (cut {message.cut} of {pod.pod}), which {message.skipped_by} skipped at "
+                    f"{message.skipped_at:%F %T} UTC: {message.skipped_because}",
+                    markup=False,
+                )
+
+
+def _complete(pod: PodStanding) -> str:
+    return shown(pod.complete_to_cut) + (f" except {pod.skipped:,} skipped" if pod.skipped else "")
 
 
 def resume(endpoint: EndpointId, as_json: AsJson = False) -> None:
@@ -143,4 +160,46 @@ def _intent(planned: Replay, document: dict[str, Any]) -> Intent:
             ),
         ],
         document=document,
+    )
+
+
+def skip(
+    endpoint: EndpointId,
+    message: Annotated[str, typer.Argument(metavar="MESSAGE", help="Its id (Webhook-Id), as the list shows it.")],
+    reason: Annotated[
+        str,
+        typer.Option(callback=is_reason, help="Why the endpoint can never take it; kept, and shown to its merchant."),
+    ],
+    by: By = None,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Skip one message that a parked endpoint can never take, so that those after it can be told. Then let it go on.
+
+    The endpoint is not told of it, and its standing says so, until a replay.
+    """
+    from stack.composition.webhooks import skip_now
+
+    with session.open_session(ConsoleProgress()) as values:
+        found = skip_now(values, endpoint, message, by="", reason=reason)
+        if not is_agreed(_skipping(found, reason), is_yes=yes, is_dry_run=dry_run, as_json=as_json):
+            return
+        done = skip_now(values, endpoint, message, by=by or getpass.getuser(), reason=reason, is_preview=False)
+    if as_json:
+        print_json(asdict(done))
+    else:
+        answers().print(f"{endpoint} is not told {message}. Let it go on: `tieout webhooks resume {endpoint}`.")
+
+
+def _skipping(found: Message, reason: str) -> Intent:
+    tried = f"Tried {counted(found.attempts, 'time')}"
+    since = f" since {found.first_failed_at:%F %T} UTC" if found.first_failed_at else ""
+    answered = f"; the last answer was {found.last_status}" if found.last_status else ""
+    return Intent(
+        what=f"{found.endpoint_id} will not be told {found.event_type} of {found.aggregate_type} {found.aggregate_id} "
+        f"(cut {found.cut} of {found.pod}): {reason}",
+        question="Skip it?",
+        details=[f"{tried}{since}{answered}.", "A replay tells it after all."],
+        document={**asdict(found), "reason": reason, "dry_run": True},
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, LiteralString
 
 import psycopg
 
@@ -49,6 +49,12 @@ on conflict (endpoint_id, event_id) do update set
     event_type = excluded.event_type, recorded_at = excluded.recorded_at, state = 'waiting', body = excluded.body,
     acknowledged_at = null, first_failed_at = null, next_attempt_at = null
 """
+# A repair leaves what a person has skipped as it is; only who asks for a replay has it told.
+_REPAIR = _AGAIN.replace(
+    "state = 'waiting', body = excluded.body,",
+    """state = case when deliveries.state = 'skipped' then 'skipped' else 'waiting' end,
+    body = case when deliveries.state = 'skipped' then null else excluded.body end,""",
+)
 _SUBSCRIBED = """
 select s.merchant_id, s.from_cut, s.until_cut, s.event_types from webhooks.subscriptions as s
 inner join webhooks.endpoints as e on e.endpoint_id = s.endpoint_id and e.deleted_at is null
@@ -151,7 +157,7 @@ def note_again(lake: duckdb.DuckDBPyConnection, control_dsn: str, pod: str, keys
             values = {"pod": pod, "events": events}
             rows = [row for row in _read(lake, "pod = $pod and event_id in (select unnest($events))", values)]
             due = [row for row in rows if _is_told(row, subscribed)]
-            _note(connection, pod, ((endpoint_id, row) for row in due))
+            _note(connection, pod, ((endpoint_id, row) for row in due), _REPAIR)
             told += len(due)
             for event_id in set(events) - {row[0] for row in due}:
                 withdrawn += connection.execute(_WITHDRAW, (endpoint_id, event_id)).rowcount
@@ -214,21 +220,26 @@ def _is_told(row: Sequence[Any], subscribed: Sequence[tuple[str, int, int | None
     )
 
 
-def _note(connection: psycopg.Connection[Any], pod: str, found: Iterator[tuple[str, Sequence[Any]]]) -> None:
+def _note(
+    connection: psycopg.Connection[Any],
+    pod: str,
+    found: Iterator[tuple[str, Sequence[Any]]],
+    statement: LiteralString = _AGAIN,
+) -> None:
     batch: list[tuple[Any, ...]] = []
     for endpoint_id, row in found:
         *told, epoch, cut = row
         event = ToldEvent._make(told)
         batch.append(delivery_row(endpoint_id, event, pod, epoch, cut, body_of(event)))
         if len(batch) == AT_ONCE:
-            _write(connection, batch)
+            _write(connection, batch, statement)
             batch = []
-    _write(connection, batch)
+    _write(connection, batch, statement)
 
 
-def _write(connection: psycopg.Connection[Any], batch: Sequence[tuple[Any, ...]]) -> None:
+def _write(connection: psycopg.Connection[Any], batch: Sequence[tuple[Any, ...]], statement: LiteralString) -> None:
     with connection.transaction(), connection.cursor() as cursor:
-        cursor.executemany(_AGAIN, batch)
+        cursor.executemany(statement, batch)
 
 
 def from_cuts_at(lake: duckdb.DuckDBPyConnection, pods: Sequence[str], moment: datetime) -> dict[str, int]:

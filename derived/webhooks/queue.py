@@ -110,7 +110,7 @@ on conflict (endpoint_id, pod) do update set pruned_cut = greatest(kept.pruned_c
 _PRUNE = """
 delete from webhooks.deliveries as d using webhooks.kept as k
 where k.endpoint_id = d.endpoint_id and k.pod = d.pod and d.pod = %(pod)s and d.cut <= k.pruned_cut
-  and d.state <> 'waiting' and coalesce(d.acknowledged_at, d.recorded_at) < %(before)s
+  and d.state not in ('waiting', 'skipped') and coalesce(d.acknowledged_at, d.recorded_at) < %(before)s
 """
 _FORGET_REQUESTS = "delete from webhooks.requests where made_at < %s"
 REQUESTS_KEPT = timedelta(days=30)

@@ -4,7 +4,8 @@
 - `standings`: whether an endpoint is parked or full. Written by whoever tells, and by a person who lets it go on.
 - `subscriptions`: of which cuts an endpoint is told which events. A cut never loses its row: the comparison derives
   from these rows and the lake what must have been told.
-- `deliveries`: one row per endpoint and event. Its body is kept until the endpoint has acknowledged it.
+- `deliveries`: one row per endpoint and event. Its body is kept until the endpoint has acknowledged it, or a person has
+  skipped it. A skipped one is kept for ever, because what is complete except for it must say so.
 - `positions`: how far the log was followed. They change in one transaction with deliveries and subscriptions.
 
 Belongs here: the tables. Does not belong here: statements on them.
@@ -112,6 +113,22 @@ create table if not exists webhooks.kept (
     pruned_cut bigint not null,
     primary key (endpoint_id, pod)
 );
+do $$ begin
+    if not exists (select from information_schema.columns where table_schema = 'webhooks'
+                   and table_name = 'deliveries' and column_name = 'skipped_at') then
+        alter table webhooks.deliveries
+            drop constraint deliveries_state_check,
+            add column skipped_at timestamptz,
+            -- Who decided it, and why.
+            add column skipped_by text not null default '',
+            add column skipped_because text not null default '',
+            add constraint deliveries_state_check
+                check (state in ('waiting', 'acknowledged', 'withdrawn', 'skipped')),
+            add constraint deliveries_skipped_check
+                check (state <> 'skipped' or (skipped_at is not null and skipped_because <> ''));
+    end if;
+end $$;
+create index if not exists deliveries_skipped on webhooks.deliveries (endpoint_id, pod) where state = 'skipped';
 """
 
 

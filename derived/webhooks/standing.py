@@ -1,7 +1,8 @@
 """How far each endpoint is: what it was told, what waits, and up to which cut that is complete and proven.
 
 *Complete to cut n*: of all cuts up to n, every event that the endpoint is subscribed to is noted, which a comparison
-with the lake has proven, and the endpoint has acknowledged it. What an endpoint was not subscribed to, because it was
+with the lake has proven, and the endpoint has acknowledged it; messages that a person has skipped are named beside it.
+What an endpoint was not subscribed to, because it was
 disabled or full, is said beside it.
 
 Belongs here: reading and judging that. Does not belong here: the comparison (`reconcile/copies/webhooks.py`), its
@@ -16,6 +17,7 @@ from datetime import datetime
 from typing import Any
 
 import psycopg
+from psycopg.rows import dict_row
 
 from contracts.errors import NotFoundError
 from contracts.ownership import WEBHOOKS
@@ -38,9 +40,16 @@ where s.endpoint_id = any(%s) group by s.endpoint_id, s.pod, p.cut order by s.en
 """
 _DELIVERIES = """
 select endpoint_id, pod, count(*) filter (where state = 'waiting'), count(*) filter (where state = 'acknowledged'),
-       min(cut) filter (where state = 'waiting'), min(recorded_at) filter (where state = 'waiting')
+       min(cut) filter (where state = 'waiting'), min(recorded_at) filter (where state = 'waiting'),
+       count(*) filter (where state = 'skipped')
 from webhooks.deliveries where endpoint_id = any(%s) group by endpoint_id, pod
 """
+_SKIPPED = """
+select endpoint_id, pod, event_id, cut, event_type, aggregate_type, aggregate_id, skipped_at, skipped_by,
+       skipped_because
+from webhooks.deliveries where endpoint_id = any(%s) and state = 'skipped' order by skipped_at desc limit %s
+"""
+SKIPPED_SHOWN = 100
 # From one subscription to the next: cuts of which the endpoint was told nothing.
 _NOT_TOLD = """
 select endpoint_id, pod, last + 1, from_cut - 1 from (
@@ -70,6 +79,20 @@ class Proof:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SkippedMessage:
+    """A message that the endpoint was not told of, because a person has decided so."""
+
+    event_id: str
+    cut: int
+    event_type: str
+    aggregate_type: str
+    aggregate_id: str
+    skipped_at: datetime
+    skipped_by: str
+    skipped_because: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class PodStanding:
     """How far an endpoint is with the events of one pod."""
 
@@ -78,12 +101,16 @@ class PodStanding:
     noted_cut: int
     """Everything up to this cut is noted."""
     complete_to_cut: int | None
-    """Everything up to this cut was proven and acknowledged; None: that is not known."""
+    """Everything up to this cut was proven and acknowledged, except what was skipped; None: that is not known."""
     waiting: int
     oldest_waiting_at: datetime | None
     """When the oldest event was recorded that the endpoint does not have."""
     acknowledged: int
     """Of those whose notes are kept."""
+    skipped: int
+    """How many messages a person has skipped."""
+    skipped_messages: tuple[SkippedMessage, ...]
+    """The newest of them."""
     not_told: tuple[tuple[int, int], ...]
     """Cuts (first, last) of which it was told nothing, because it was disabled or full."""
     verdict: Verdict
@@ -129,6 +156,7 @@ def standings(
         pods = connection.execute(_PODS, [ids]).fetchall()
         counts = {(row[0], row[1]): row[2:] for row in connection.execute(_DELIVERIES, [ids]).fetchall()}
         holes = connection.execute(_NOT_TOLD, [ids]).fetchall()
+        skipped = _skipped(connection, ids)
     return [
         Standing(
             endpoint_id=row[0],
@@ -140,13 +168,21 @@ def standings(
             failed_at=row[7],
             failed_because=row[8],
             pods=tuple(
-                _pod_standing(one, counts.get((one[0], one[1])), holes, proofs.get(one[1]), broken, now)
+                _pod_standing(one, counts, holes, skipped, proofs.get(one[1]), broken, now)
                 for one in pods
                 if one[0] == row[0]
             ),
         )
         for row in endpoints
     ]
+
+
+def _skipped(connection: psycopg.Connection[Any], ids: Sequence[str]) -> dict[tuple[str, str], list[SkippedMessage]]:
+    found: dict[tuple[str, str], list[SkippedMessage]] = {}
+    with connection.cursor(row_factory=dict_row) as cursor:
+        for row in cursor.execute(_SKIPPED, (ids, SKIPPED_SHOWN)):
+            found.setdefault((row.pop("endpoint_id"), row.pop("pod")), []).append(SkippedMessage(**row))
+    return found
 
 
 def stopped_endpoints(control_dsn: str) -> str:
@@ -169,14 +205,15 @@ def _state(row: Sequence[Any]) -> str:
 
 def _pod_standing(
     known: Sequence[Any],
-    counts: Sequence[Any] | None,
+    counts: Mapping[tuple[str, str], Sequence[Any]],
     holes: Sequence[Sequence[Any]],
+    skipped: Mapping[tuple[str, str], Sequence[SkippedMessage]],
     proof: Proof | None,
     broken: frozenset[tuple[str, str]],
     now: datetime,
 ) -> PodStanding:
     endpoint_id, pod, from_cut, noted_cut = known
-    waiting, acknowledged, waiting_cut, oldest_at = counts or (0, 0, None, None)
+    waiting, acknowledged, waiting_cut, oldest_at, skips = counts.get((endpoint_id, pod), (0, 0, None, None, 0))
     is_late = oldest_at is not None and (now - oldest_at).total_seconds() > WEBHOOKS.late_seconds_max
     verdict = _verdict(proof, is_broken=(endpoint_id, pod) in broken, is_late=is_late)
     complete = None
@@ -190,6 +227,8 @@ def _pod_standing(
         waiting=waiting,
         oldest_waiting_at=oldest_at,
         acknowledged=acknowledged,
+        skipped=skips,
+        skipped_messages=tuple(skipped.get((endpoint_id, pod), ())),
         not_told=tuple((hole[2], hole[3]) for hole in holes if (hole[0], hole[1]) == (endpoint_id, pod)),
         verdict=verdict,
         compared_at=None if proof is None else proof.checked_at,

@@ -13,7 +13,7 @@ from importlib import import_module
 
 from contracts.ownership import ANSWER_CACHE, CART, KEYED, WAREHOUSE, WEBHOOKS, Copy
 from contracts.verdicts import DifferenceClass as Class
-from drills.damages import lake, log, oltp, webhooks
+from drills.damages import lake, log, oltp
 from drills.damages.marts import EMPTIED, MART_CELLS
 from drills.damages.people import OWNER_FAMILIES, PEOPLE_CELLS, TAMPERED_CELLS
 from drills.damages.place import Cell, Damage, Round, back, names
@@ -267,7 +267,7 @@ ROUNDS: tuple[Round, ...] = (
         cells=_of_read_models("poison"),
         families=BEFORE_BUILDS,
     ),
-    Round(name="webhooks", cells=webhooks.CELLS, families=WEBHOOKS.found_by),
+    Round(name="webhooks", cells=_of([WEBHOOKS], "webhooks"), families=WEBHOOKS.found_by),
     Round(name="lake, first", cells=LAKE_FIRST, families=BEFORE_BUILDS),
     Round(name="lake, second", cells=LAKE_SECOND, families=BEFORE_BUILDS),
     Round(name="lake, third", cells=LAKE_THIRD, families=BEFORE_BUILDS),

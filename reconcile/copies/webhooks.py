@@ -2,8 +2,8 @@
 
 The lake holds exactly what the manifests name, which other pairs prove; a subscription names cuts. So of every endpoint
 this finds, key by key, what was noted and need not be, and what had to be and is not. Each note that is there was
-acknowledged by its endpoint, or it waits. Belongs here: that comparison. Does not belong here: how notes are made
-(`derived/webhooks/`).
+acknowledged by its endpoint, or it waits, or a person has skipped it. Belongs here: that comparison. Does not belong
+here: how notes are made (`derived/webhooks/`).
 """
 
 from __future__ import annotations
@@ -140,12 +140,12 @@ def _expected(run: PodRun, positions: Sequence[PartitionPosition]) -> str:
 WEBHOOK_PAIR = Pair(
     name=f"lake_{NAME}",
     left="lake: every event that an endpoint is subscribed to by its cut, as of the notes' positions",
-    right="control database: webhooks.deliveries, acknowledged or waiting",
+    right="control database: webhooks.deliveries, acknowledged, waiting or skipped",
     description="Of every endpoint, exactly the events that its merchant must be told of, each noted once.",
     cannot_catch=(
-        "An acknowledgement that an endpoint gave and did not mean; a note that was marked as acknowledged by hand; "
-        "replayed events of cuts whose notes were pruned; events that the lake does not have (the OLTP pairs find "
-        "those)."
+        "An acknowledgement that an endpoint gave and did not mean; a note that was marked as acknowledged or skipped "
+        "by hand; replayed events of cuts whose notes were pruned; events that the lake does not have (the OLTP pairs "
+        "find those)."
     ),
     copy=NAME,
     stage=Stage.OWN,

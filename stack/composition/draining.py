@@ -15,7 +15,7 @@ from functools import partial
 
 from contracts.errors import RelayBusyError
 from contracts.settings import PodSettings, Settings
-from stack.composition.projections import PROJECTIONS, build_projection, followers, prepare_projection
+from stack.composition.projections import build_projection, followers, prepare_projection
 from stack.processes.apart import run_apart
 from stack.processes.supervision import Supervisor
 
@@ -73,12 +73,18 @@ def _drain_pod(pod: PodSettings, settings: Settings, on_drained: OnDrained) -> P
     from derived.known_cuts import cut_sources_of
     from streams.draining import drain_pod
 
+    copies = followers(settings)
+    for copy in copies:
+        if copy.begins_at_end:
+            # Before anything is published: what is committed now must not lie before their beginning.
+            with closing(build_projection(copy.name, settings)) as projection:
+                projection.state(pod.pod)
     published = drain_pod(pod, settings, cut_sources=cut_sources_of(settings))
     on_drained(f"outbox of {pod.pod}", published.events_published)
     applied, parked = {}, {}
-    for name in PROJECTIONS:
-        applied[name], parked[name] = _apply(name, pod.pod, published.cut, settings)
-        on_drained(f"{name.replace('_', ' ')} of {pod.pod}", applied[name])
+    for copy in copies:
+        applied[copy.name], parked[copy.name] = _apply(copy.name, pod.pod, published.cut, settings)
+        on_drained(f"{copy.name.replace('_', ' ')} of {pod.pod}", applied[copy.name])
     return PodDrained(
         pod=pod.pod,
         cut=published.cut,

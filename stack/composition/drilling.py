@@ -30,6 +30,7 @@ from drills.observing import Outcome, held, outcome_from_json
 from drills.records import record
 from stack.code_version import code_version
 from stack.composition.session import DRILL_LOCK, DRILLED_SYSTEM, DRILLS_FOLDER
+from stack.ports import LOOPBACK
 from stack.processes import tracking
 from stack.settings import PREFIX, ROOT
 
@@ -168,9 +169,13 @@ def _lines(stream: IO[str] | None) -> Iterator[str]:
 
 
 def drill_environment(environment: Any, system: Path) -> dict[str, str]:
-    """Return the environment of the drill process, without the addresses of any other system's servers."""
+    """Return the environment of the drill process, without the addresses of any other system's servers.
+
+    Merchants' systems of drills are on loopback.
+    """
     kept = {name: value for name, value in environment.items() if not name.startswith(PREFIX)}
-    return {**kept, f"{PREFIX}VAR_DIR": str(system), "PYTHONPATH": str(ROOT)}
+    own = {f"{PREFIX}VAR_DIR": str(system), f"{PREFIX}WEBHOOK_OPEN_HOSTS": LOOPBACK}
+    return {**kept, **own, "PYTHONPATH": str(ROOT)}
 
 
 @contextmanager

@@ -8,12 +8,12 @@ from __future__ import annotations
 from importlib import import_module
 
 from contracts.errors import SettingsError
-from contracts.ownership import ANSWER_CACHE, BEGINNING_AT_END, FOLLOWERS, KEYED, LAKE, PROJECTED, Copy
+from contracts.ownership import FOLLOWERS, KEYED, LAKE, PROJECTED, Copy, absent_copies
 from contracts.settings import Settings
 from streams.projection import ClosableProjection
 
 PROJECTIONS = tuple(copy.name for copy in PROJECTED)
-BUILT_BY_NAME = (*KEYED, *BEGINNING_AT_END)
+BUILT_BY_NAME = tuple(copy for copy in FOLLOWERS if copy is not LAKE)
 """Those whose module has a function `build`."""
 VIEWS = tuple(copy.name for copy in KEYED)
 """Those that are rebuilt from the lake."""
@@ -30,7 +30,7 @@ def build_projection(name: str, settings: Settings) -> ClosableProjection:
         if copy.name == name:
             projection: ClosableProjection = import_module(copy.module).build(settings)
             return projection
-    raise SettingsError(f"There is no projection {name!r}; there are {', '.join(PROJECTIONS)}.")
+    raise SettingsError(f"There is no projection {name!r}; there are {', '.join(copy.name for copy in FOLLOWERS)}.")
 
 
 def prepare_projection(name: str, settings: Settings, pod: str) -> None:
@@ -42,13 +42,13 @@ def prepare_projection(name: str, settings: Settings, pod: str) -> None:
 
 def followers(settings: Settings) -> tuple[Copy, ...]:
     """Return the copies of this deployment that follow the log; the cache only where there is one."""
-    return tuple(copy for copy in FOLLOWERS if copy is not ANSWER_CACHE or settings.cache_url)
+    return tuple(copy for copy in FOLLOWERS if copy.name not in absent_copies(settings))
 
 
 def observed_projection(name: str, settings: Settings) -> ClosableProjection:
     """Return the projection of that name for whoever asks how far it is; asking changes nothing."""
-    for copy in BEGINNING_AT_END:
-        if copy.name == name:
+    for copy in FOLLOWERS:
+        if copy.begins_at_end and copy.name == name:
             projection: ClosableProjection = import_module(copy.module).build(settings, is_observed_only=True)
             return projection
     return build_projection(name, settings)

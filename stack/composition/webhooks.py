@@ -26,6 +26,7 @@ from contracts.settings import Settings
 from contracts.verdicts import Verdict
 from derived.lake_connection import open_lake
 from derived.webhooks.again import Replay, from_cuts_at, plan_replay, replay
+from derived.webhooks.skipping import Message, look, skip
 from derived.webhooks.standing import Proof, Standing, standings
 from reconcile.results import answered_since, latest_results
 from repair import ledger
@@ -158,3 +159,12 @@ def replay_json(planned: Replay, *, is_preview: bool) -> dict[str, Any]:
     """Return a replay as values that JSON can hold."""
     cuts = {pod: list(cuts) for pod, cuts in planned.cuts.items()}
     return {"is_preview": is_preview, "cuts": cuts, "events": dict(planned.events), "total": planned.total}
+
+
+def skip_now(
+    settings: Settings, endpoint_id: str, event_id: str, *, by: str, reason: str, is_preview: bool = True
+) -> Message:
+    """Skip one message of a parked endpoint, or only return the message."""
+    if is_preview:
+        return look(settings.control_dsn, endpoint_id, event_id)
+    return skip(settings.control_dsn, endpoint_id, event_id, by=by, reason=reason, now=utc_now())

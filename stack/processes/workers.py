@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from contracts.ownership import ANSWER_CACHE, FOLLOWERS, WEBHOOKS
+from contracts.ownership import FOLLOWERS, WEBHOOKS, absent_copies
 from contracts.runs import REPAIRER
 from contracts.settings import Settings
 from stack.ports import LOOPBACK
@@ -49,7 +49,7 @@ def propagation_programs(settings: Settings) -> list[Program]:
         told = relay_settings(settings, pod.pod)
         programs.append(_worker(settings, f"relay-{pod.pod}", told, "relay", "--pod", pod.pod))
         for copy in FOLLOWERS:
-            if copy is ANSWER_CACHE and not settings.cache_url:
+            if copy.name in absent_copies(settings):
                 continue
             name = f"{copy.name.replace('_', '-')}-{pod.pod}"
             told = consumer_settings(settings, copy.name)

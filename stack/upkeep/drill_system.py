@@ -39,7 +39,7 @@ from stack.composition import session
 from stack.composition.builder import WarehouseBuilder, warm_builder
 from stack.composition.comparison import build_reconcile_context
 from stack.composition.migrations import migrate_everything
-from stack.composition.projections import build_projection
+from stack.composition.projections import observed_projection
 from stack.looking.status import read_status
 from stack.processes.supervision import Supervisor
 from stack.processes.workers import carts_program, propagation_programs, traffic_program
@@ -153,8 +153,8 @@ class OwnSystem:
         return build_reconcile_context(self.settings, build=build, lag_seconds_max=lag_seconds_max)
 
     def projection(self, name: str) -> Projection:
-        """Return the projection of that name."""
-        return build_projection(name, self.settings)
+        """Return the projection of that name; asking how far it is changes nothing."""
+        return observed_projection(name, self.settings)
 
     def clean(self, text: str) -> str:
         """Return a text without the system's passwords, as one line."""

@@ -33,6 +33,7 @@ def build_operations(settings: Settings) -> Operations:
         report_file=partial(_report_file, settings),
         webhook_standing=partial(_webhook_standing, settings),
         webhook_replay=partial(_webhook_replay, settings),
+        webhook_skip=partial(_webhook_skip, settings),
     )
 
 
@@ -116,3 +117,9 @@ def _webhook_replay(settings: Settings, endpoint_id: str, *, is_preview: bool, *
     from stack.composition.webhooks import replay_json, replay_now
 
     return replay_json(replay_now(settings, endpoint_id, is_preview=is_preview, **start), is_preview=is_preview)
+
+
+def _webhook_skip(settings: Settings, endpoint_id: str, event_id: str, **how: Any) -> Shown:
+    from stack.composition.webhooks import skip_now
+
+    return asdict(skip_now(settings, endpoint_id, event_id, **how))

@@ -11,10 +11,11 @@ import pytest
 from contracts.ownership import (
     ANSWER_CACHE,
     CART,
-    COMPARED,
+    COPIES,
     OWNER_FAMILIES,
     READ_MODELS,
     SEARCH,
+    WEBHOOKS,
     Copy,
     copy_named,
     family_of,
@@ -84,7 +85,7 @@ def test_search_has_its_modules_in_every_layer_and_they_agree() -> None:
     assert (ROOT / "docs" / SEARCH.runbook).is_file() and SEARCH.stale_decision.endswith(".")
 
 
-@pytest.mark.parametrize("copy", [ANSWER_CACHE, CART], ids=lambda copy: copy.name)
+@pytest.mark.parametrize("copy", [ANSWER_CACHE, WEBHOOKS, CART], ids=lambda copy: copy.name)
 def test_a_copy_that_is_not_rebuilt_has_its_modules_all_the_same(copy: Copy) -> None:
     assert (ROOT / copy.built_by).is_file() and (ROOT / "docs" / copy.runbook).is_file()
     assert {family_of(pair.name) for pair in PAIRS if pair.copy == copy.name} == set(copy.found_by)
@@ -92,7 +93,7 @@ def test_a_copy_that_is_not_rebuilt_has_its_modules_all_the_same(copy: Copy) -> 
     drills = import_module(f"drills.copies.{copy.name}")
     assert all(callable(getattr(drills, name)) for name in ("replay", "read_stale", "lose_server"))
     assert callable(import_module(f"repair.copies.{copy.name}").decide)
-    assert copy.setting in MAY_BE_LEFT_OUT and copy.stale_decision.endswith(".")
+    assert copy.setting in {"", *MAY_BE_LEFT_OUT} and copy.stale_decision.endswith(".")
 
 
 def test_what_a_comparison_finds_belongs_to_the_copy_that_declares_it() -> None:
@@ -103,4 +104,4 @@ def test_what_a_comparison_finds_belongs_to_the_copy_that_declares_it() -> None:
         else:
             assert family in copy_named(pair.copy).found_by, pair.name
     families = {pair.name.partition(".")[0] for pair in PAIRS}
-    assert {family for copy in COMPARED for family in copy.found_by} | set(OWNER_FAMILIES) == families
+    assert {family for copy in COPIES for family in copy.found_by} | set(OWNER_FAMILIES) == families

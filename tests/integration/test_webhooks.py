@@ -28,16 +28,16 @@ from contracts.webhooks import EVENT_TYPES
 from derived.webhooks.sending import run_sending
 from derived.webhooks.standing import stopped_endpoints
 from drills.damages.rounds import ROUNDS
-from drills.damages.webhooks import CELLS
 from reconcile.comparison_run import run_pairs
 from reconcile.results import save_results
 from repair import ledger
 from repair.repair_run import repair_breaks
 from stack.composition.comparison import build_reconcile_context
+from stack.composition.draining import drain_everything
 from stack.composition.migrations import migrate_everything
 from stack.composition.repairing import repairing_tools
 from stack.composition.webhook_sending import PAIR, sending_of
-from stack.composition.webhooks import endpoint_store, replay_now, standing_json, standings_of
+from stack.composition.webhooks import endpoint_store, replay_now, skip_now, standing_json, standings_of
 from stack.settings import ROOT
 from stack.upkeep.webhook_watch import WebhookWatch
 from tests.integration.conftest import Run
@@ -182,13 +182,13 @@ def test_what_is_lost_or_forged_becomes_a_break_and_is_told_again(world: World) 
 
 
 def test_every_damage_of_the_notes_is_found_and_mended(world: World) -> None:
-    for _ in range(len(CELLS)):
+    (damages,) = [one for one in ROUNDS if one.name == "webhooks"]
+    for _ in damages.cells:
         world.shops[0].order()
     world.propagate()
-    (damages,) = [one for one in ROUNDS if one.cells is CELLS]
     with repairing_tools(world.settings, SILENT) as tools:
         outcomes = run_round(InProcess(tools), world.settings, damages)
-    assert len(outcomes) == len(CELLS) and [one for one in outcomes if not one.is_expected] == []
+    assert len(outcomes) == len(damages.cells) > 0 and [one for one in outcomes if not one.is_expected] == []
     assert world.compare().verdict is Verdict.CONSISTENT and not world.receiver.tried
 
 
@@ -411,3 +411,55 @@ def test_an_operator_sees_lets_go_on_and_replays(world: World, run: Run) -> None
     watch = WebhookWatch(settings=world.settings)
     watch.look_once()
     assert watch.troubles == ()
+
+
+def test_a_message_that_can_never_be_taken_is_skipped_by_a_person_and_stays_known(world: World, run: Run) -> None:
+    endpoint_id = world.register("/picky").endpoint.endpoint_id
+    world.receiver.answers["/picky"] = lambda message: 422 if message.event["type"] == "order.placed" else 204
+    world.shops[0].refunded()
+    world.propagate()
+    with world.sending(give_up=timedelta(seconds=1)):
+        world.receiver.wait(lambda: standings_of(world.settings, endpoint_id=endpoint_id)[0].state == "parked")
+    ((poison,),) = world.query("select event_id from webhooks.deliveries where event_type = 'order.placed'")
+    how = ("webhooks", "skip", endpoint_id, poison, "--reason", "it wants no orders in GBP")
+    preview = run(*how, "--dry-run", on=world.settings, code=0)
+    assert (preview["event_type"], preview["last_status"], preview["state"]) == ("order.placed", 422, "waiting")
+    assert world.counts(endpoint_id).get("skipped") is None
+    done = run(*how, "--yes", "--by", "Ada", on=world.settings, code=0)
+    assert (done["state"], done["skipped_by"]) == ("skipped", "Ada")
+    # Once more changes nothing: who decided first, decided.
+    assert run(*how, "--yes", "--by", "Bob", on=world.settings, code=0)["skipped_by"] == "Ada"
+    run("webhooks", "resume", endpoint_id, on=world.settings)
+    with world.sending():
+        world.receiver.wait(lambda: not world.counts(endpoint_id).get("waiting"))
+    assert "order.placed" not in types_of(world.receiver.of("/picky"))
+    result = world.compare()
+    assert (result.verdict, result.differences) == (Verdict.CONSISTENT, 0)
+    save_results(world.settings.control_dsn, [result])
+    shown = run("webhooks", "list", on=world.settings, as_json=False, code=0)
+    assert f"{result.cut} except 1 skipped" in shown and "Ada skipped" in shown and "no orders in GBP" in shown
+    ((state, reason),) = world.query(
+        "select state, skipped_because from webhooks.deliveries where event_id = %s", poison
+    )
+    assert (state, reason) == ("skipped", "it wants no orders in GBP")
+
+    # What is told or was never refused is not skipped; a repair leaves the skipped one, a replay tells it.
+    (told,) = world.query("select event_id from webhooks.deliveries where state = 'acknowledged' limit 1")[0]
+    with pytest.raises(ConflictError, match="is acknowledged"):
+        skip_now(world.settings, endpoint_id, told, by="Ada", reason="why not", is_preview=False)
+    world.query("update webhooks.deliveries set cut = cut + 1 where event_id = %s", poison)
+    result = world.compare()
+    ledger.record(world.settings.control_dsn, [result], run="one")
+    with repairing_tools(world.settings, SILENT) as tools:
+        assert repair_breaks(tools, pods=("pod1",)).is_clean
+    assert world.counts(endpoint_id)["skipped"] == 1 and world.compare().verdict is Verdict.CONSISTENT
+    replay_now(world.settings, endpoint_id, pod="pod1", from_cut=1, is_preview=False)
+    assert world.counts(endpoint_id).keys() == {"waiting"}
+
+
+def test_a_drain_without_workers_notes_what_is_committed_after_an_endpoint_was_registered(world: World) -> None:
+    world.query("delete from webhooks.positions")
+    endpoint_id = world.register().endpoint.endpoint_id
+    world.shops[0].order()
+    drained = {one.pod: one for one in drain_everything(world.settings)}
+    assert drained["pod1"].applied["webhooks"] > 0 and world.counts(endpoint_id) == {"waiting": 1}

@@ -106,6 +106,7 @@ ROWS = {
     "rotate_webhook_secret": row(A, body={}, hidden=True),
     "resume_webhook_endpoint": row(A, body={}, hidden=True),
     "replay_webhooks": row(A, body={"from_time": SOON}, hidden=True),
+    "skip_webhook_message": row(A, body={"event_id": "of-nothing", "reason": "refused for ever"}, hidden=True),
     "get_webhook_standing": row(A, hidden=True),
     **dict.fromkeys(("get_status", "get_freshness", "list_breaks", "get_break", "list_repairs"), row(OP)),
     **dict.fromkeys(("list_promises", "list_periods", "list_notifications", "get_certificate", "get_report"), row(OP)),

@@ -20,7 +20,8 @@ def test_the_drilling_process_is_told_of_no_other_servers(tmp_path: Path) -> Non
     given = drill_environment(around, tmp_path)
     assert given["PATH"] == "/bin"
     assert {name: value for name, value in given.items() if name.startswith("TIEOUT")} == {
-        "TIEOUT_VAR_DIR": str(tmp_path)
+        "TIEOUT_VAR_DIR": str(tmp_path),
+        "TIEOUT_WEBHOOK_OPEN_HOSTS": "127.0.0.1",
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from contracts.ownership import ACCOUNT_VIEW, COPIES, LOG, WAREHOUSE, WEBHOOKS, Copy, absent_copies
+from contracts.ownership import ACCOUNT_VIEW, COPIES, LOG, WAREHOUSE, Copy, absent_copies
 from stack.upkeep.lagging import PATIENCE_SECONDS, Lag, LagWatch, observe_lags
 from tests.unit.stack.upkeep.test_watching import Place, place, server
 
@@ -94,7 +94,7 @@ def test_what_cannot_be_looked_at_is_no_news(place: Place) -> None:
     # No server of this place answers: every copy is named, none is said to be in time.
     asked = observe_lags(place.settings)
     without = {WAREHOUSE.name, *absent_copies(place.settings)}
-    followers = [copy.name.replace("_", " ") for copy in (*COPIES, WEBHOOKS) if copy.name not in without]
+    followers = [copy.name.replace("_", " ") for copy in COPIES if copy.name not in without]
     assert asked == [f"{name} of pod1" for name in (*followers, "warehouse")]
 
 
