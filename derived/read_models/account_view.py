@@ -88,6 +88,8 @@ class AccountRefund(RootRow, frozen=True, kw_only=True):
     reason: str
     requested_at: datetime
     completed_at: datetime | None
+    failed_at: datetime | None
+    """When it failed; with `completed_at`, the money came back after it had been paid."""
     directory_epoch: int = FIRST_DIRECTORY_EPOCH
 
 
@@ -234,6 +236,7 @@ def _refund(state: RefundState, pod: str, epoch: str) -> AccountRefund | None:
         reason=state.reason,
         requested_at=state.requested_at,
         completed_at=state.completed_at,
+        failed_at=state.failed_at,
     )
 
 
