@@ -68,13 +68,14 @@ def test_a_failure_that_comes_while_another_command_asks_is_not_lost(shop: Shop,
     states: list[NotificationState] = []
 
     def first() -> None:
-        provider.before_answer = lambda: states.append(deliver(shop, failing(provider, refund)).state)
+        provider.before_answer = lambda: None
         shop.do(command)
+        states.append(deliver(shop, failing(provider, refund)).state)
 
     provider.before_answer = first
     shop.do(command)
     failed = shop.present(RefundState, refund.refund_id)
-    assert states == [APPLIED] and failed.status is RefundStatus.FAILED
+    assert states == [APPLIED] and failed.status is RefundStatus.FAILED and failed.completed_at is not None
     assert shop.present(PaymentState, refund.payment_id).refunded_minor == 0
     shop.assert_identities()
 
