@@ -198,7 +198,7 @@ def test_tax_on_a_wrong_day_is_found(connection: duckdb.DuckDBPyConnection, move
 
 def test_a_failing_on_a_wrong_day_is_found(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("update lake.marts.tax_lines set tax_date = tax_date + 1 where tax_minor = 4")
-    assert found(compared(connection, TAX[0])) == [("tax", ("rl4", "returned", "CA-QST"), {"tax_date"})]
+    assert found(compared(connection, TAX[0])) == [("different", ("rl4", "returned", "CA-QST"), {"tax_date"})]
 
 
 def test_tax_of_one_of_several_is_named(connection: duckdb.DuckDBPyConnection) -> None:
