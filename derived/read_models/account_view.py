@@ -88,9 +88,9 @@ class AccountRefund(RootRow, frozen=True, kw_only=True):
     reason: str
     requested_at: datetime
     completed_at: datetime | None
-    failed_at: datetime | None
-    """When it failed; with `completed_at`, the money came back after it had been paid."""
     directory_epoch: int = FIRST_DIRECTORY_EPOCH
+    failed_at: datetime | None = None
+    """When it failed; with `completed_at`, the money came back after it had been paid."""
 
 
 class AccountEntitlement(RootRow, frozen=True, kw_only=True):
