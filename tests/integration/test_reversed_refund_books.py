@@ -1,10 +1,10 @@
-"""A refund that fails after it had succeeded, with known right values: the day it was paid keeps it, the day of failing
-takes it back."""
+"""A refund that fails late, with known right values: its day keeps it, also in a closed month; another takes it back."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -45,11 +45,13 @@ def days_of(office: Office) -> dict[str, tuple[int, ...]]:
 
 
 @pytest.mark.in_turn("right values", seconds=60)
-def test_right_values_on_both_days_and_in_both_months(office: Office, postgres: Cluster) -> None:
+def test_right_values_on_both_days_and_in_both_months(office: Office, postgres: Cluster, tmp_path: Path) -> None:
     refund = sell(office)
     assert office.reconcile()
     december = {"2010-12-09": (1_200, 0, 1_200, 200), "2010-12-10": (0, 1_200, -1_200, -200)}
     assert days_of(office) == december
+    assert office.run("close", "2010-12", "--yes")["closed"] is True
+    closed = office.files(tmp_path / "closed", "2010-12")
 
     office.at(JANUARY)
     do(office, ReverseRefund(merchant_id="tea", refund_id=refund.refund_id, failure_reason="The account is closed."))
@@ -67,6 +69,8 @@ def test_right_values_on_both_days_and_in_both_months(office: Office, postgres: 
     }
     (owed,) = [row for row in office.report("merchant-payable")["rows"] if row["merchant_id"] == "tea"]
     assert (owed["captured_minor"], owed["refunded_minor"], owed["payable_minor"]) == (1_200, 0, 1_200)
+
+    assert office.files(tmp_path / "later", "2010-12") == closed
 
     # A moment of failing that somebody changes past everything is another day in operations alone.
     database = psycopg.conninfo.conninfo_to_dict(office.settings.pods[0].owner_dsn)["dbname"]
