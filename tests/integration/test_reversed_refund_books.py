@@ -1,4 +1,4 @@
-"""A refund that fails late, with known right values: its day keeps it, also in a closed month; another takes it back."""
+"""A refund that fails late, with known right values: its day keeps it, and the day of failing takes it back."""
 
 from __future__ import annotations
 
