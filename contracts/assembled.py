@@ -96,6 +96,7 @@ TOUCHES: Mapping[StrEnum, Touch] = {
     PaymentEvent.PAYMENT_VOIDED: Touch.NOTHING,
     PaymentEvent.PAYMENT_RELEASED: Touch.NOTHING,
     PaymentEvent.PAYMENT_REFUNDED: Touch.NOTHING,
+    PaymentEvent.PAYMENT_REFUND_FAILED: Touch.NOTHING,
     PaymentEvent.PAYMENT_DISPUTE_OPENED: Touch.NOTHING,
     PaymentEvent.PAYMENT_DISPUTE_WON: Touch.NOTHING,
     PaymentEvent.PAYMENT_DISPUTE_LOST: Touch.NOTHING,

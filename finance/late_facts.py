@@ -26,7 +26,10 @@ with facts as (
     select distinct event_id, aggregate_type, cast(coalesce(
         case when aggregate_type = 'order' and aggregate_version = 1
              then try_cast({ORDER} ->> '$.state.placed_at' as timestamptz)
-             when aggregate_type = 'refund' then try_cast({REFUND} ->> '$.state.completed_at' as timestamptz) end,
+             when aggregate_type = 'refund' then coalesce(
+                 try_cast({REFUND} ->> '$.state.failed_at' as timestamptz),
+                 try_cast({REFUND} ->> '$.state.completed_at' as timestamptz)
+             ) end,
         occurred_at
     ) at time zone 'utc' as date) as day
     from lake.raw.events

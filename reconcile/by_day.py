@@ -31,9 +31,16 @@ BY_DAY_QUERIES = {
     "refunds_by_day": """
         select merchant_id, to_char(day, 'YYYY-MM-DD') as sales_date, currency, refunded_minor, tax_minor
         from (
-            select merchant_id, completed_at::date as day, currency, sum(amount_minor)::text as refunded_minor,
+            select merchant_id, day, currency, sum(amount_minor)::text as refunded_minor,
                    sum(tax_minor)::text as tax_minor
-            from oltp.refunds where status = 'completed' group by merchant_id, completed_at::date, currency
+            from (
+                select merchant_id, completed_at::date as day, currency, amount_minor, tax_minor
+                from oltp.refunds where completed_at is not null
+                union all
+                select merchant_id, failed_at::date, currency, -amount_minor, -tax_minor
+                from oltp.refunds where completed_at is not null and status = 'failed'
+            ) as moved
+            group by merchant_id, day, currency
         ) as r
     """,
     "adjustments_by_day": """

@@ -96,7 +96,7 @@ BOOKINGS: Mapping[str, Booking] = {
             "customer_deposits": (MOVED_DEPOSIT, "0"),
             "gift_card_liability": (f"case when {BY_CARD} then -({MOVED}) else 0 end", "0"),
         },
-        booked_at="coalesce(completed_at, occurred_at)",
+        booked_at="coalesce(failed_at, completed_at, occurred_at)",
     ),
     "adjustment": Booking(
         accounts={

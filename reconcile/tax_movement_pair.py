@@ -66,7 +66,7 @@ single as (
 taxed as (
     select *, line.order_line_id as order_line_id, line.refund_line_id as source_line_id,
         line.tax_category as tax_category, tax.jurisdiction as jurisdiction, null::BIGINT as rate_ppm,
-        coalesce(completed_at, occurred_at) as booked_at,
+        coalesce(failed_at, completed_at, occurred_at) as booked_at,
         {{'movement': 'refunded',
           'taxable': case when is_moved then line.tax_minor - line.amount_minor else 0 end,
           'tax': case when is_moved then -tax.tax_minor else 0 end}} as amount

@@ -22,6 +22,8 @@ TAX_GROUP = (
     "tax_date"
 )
 TAX_MATTERS = "movement = 'charged' or taxable_minor <> 0 or tax_minor <> 0"
+RETURNED = "returned"
+"""What this comparison calls the opposite movement of a refund that failed after it was completed."""
 TAXED_ID = "coalesce(order_id, source_line_id) as taxed_id"
 
 
@@ -69,7 +71,15 @@ TAX = (
                        -coalesce(t.tax_minor, p.tax_minor)
                 from {{refund_lines}} as p join {{refunds}} as r on r.{AGGREGATE_ID} = p.{AGGREGATE_ID}
                 left join {{refund_line_taxes}} as t on t.refund_line_id = p.refund_line_id
-                where r.status = 'completed'
+                where r.completed_at is not null
+                union all
+                select p.refund_line_id, '{RETURNED}', p.order_line_id, r.order_id, r.merchant_id, r.currency,
+                       coalesce(t.jurisdiction, p.jurisdiction), p.tax_category, null,
+                       strftime(r.failed_at, '%Y-%m-%d'), p.amount_minor - p.tax_minor,
+                       coalesce(t.tax_minor, p.tax_minor)
+                from {{refund_lines}} as p join {{refunds}} as r on r.{AGGREGATE_ID} = p.{AGGREGATE_ID}
+                left join {{refund_line_taxes}} as t on t.refund_line_id = p.refund_line_id
+                where r.completed_at is not null and r.status = 'failed'
                 union all
                 select a.adjustment_id, 'adjusted', null, null, a.merchant_id, a.currency,
                        coalesce(t.jurisdiction, a.jurisdiction), a.tax_category, coalesce(t.rate_ppm, a.rate_ppm),
@@ -82,7 +92,10 @@ TAX = (
         right=f"""
             with dated as (
                 select * replace (
-                    if(movement = 'cancelled', null, strftime(tax_date, '%Y-%m-%d')) as tax_date
+                    if(movement = 'cancelled', null, strftime(tax_date, '%Y-%m-%d')) as tax_date,
+                    if(
+                        movement = 'refunded' and (taxable_minor > 0 or tax_minor > 0), '{RETURNED}', movement
+                    ) as movement
                 )
                 from lake.marts.tax_lines where pod = $pod
             ),

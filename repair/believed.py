@@ -29,6 +29,7 @@ def with_money_of(believed: AggregateState | None, present: AggregateState | Non
                 provider_reference=present.provider_reference,
                 failure_reason=present.failure_reason,
                 completed_at=present.completed_at,
+                failed_at=present.failed_at,
             )
     return None
 

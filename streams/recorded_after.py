@@ -15,10 +15,12 @@ import psycopg
 from contracts.errors import PropagationError
 from streams.cuts import BEFORE_ALL, cuts_from, last_cut
 
-# The day (UTC) on which finance books a fact: of an order its placing, of a refund its completion.
+# The day (UTC) on which finance books a fact: of an order its placing, of a refund its completion, or its failing.
 BUSINESS_DAY = """(coalesce(
     (case when aggregate_type = 'order' and aggregate_version = 1 then payload #>> '{state,placed_at}'
-          when aggregate_type = 'refund' then payload #>> '{state,completed_at}' end)::timestamptz,
+          when aggregate_type = 'refund' then coalesce(
+              payload #>> '{state,failed_at}', payload #>> '{state,completed_at}'
+          ) end)::timestamptz,
     occurred_at
 ) at time zone 'utc')::date"""
 

@@ -71,6 +71,8 @@ class RefundOfAccount(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     requested_at: datetime
     completed_at: datetime | None
+    failed_at: datetime | None
+    """With `completed_at`: the money came back after it had been paid."""
 
 
 class AccountPage(msgspec.Struct, frozen=True, kw_only=True):

@@ -185,9 +185,8 @@ TAX_LINES = Suite(
         one_of("movement", MOVEMENTS),
         holds(
             "has_the_sign_of_its_movement",
-            "What is charged adds tax, what is cancelled or refunded takes it back.",
-            "case when t.movement = 'charged' then t.tax_minor >= 0 else t.tax_minor <= 0 end "
-            "or t.movement = 'adjusted'",
+            "What is charged adds tax, what is cancelled takes it back; so does a refund, until it fails.",
+            "case t.movement when 'charged' then t.tax_minor >= 0 when 'cancelled' then t.tax_minor <= 0 else true end",
             "tax_minor",
         ),
         holds(
@@ -195,6 +194,14 @@ TAX_LINES = Suite(
             "Every movement is of an order line, but that of an adjustment.",
             "(t.order_line_id is null) = (t.movement = 'adjusted')",
             "order_line_id",
+        ),
+        no_rows(
+            "is_given_back_no_less_than_nothing",
+            "The movements of a refunded line take tax back, or sum to nothing when the refund has failed.",
+            """select min(t.event_id) as event_id, 'refunded' as movement, t.source_line_id, t.jurisdiction,
+                      sum(t.tax_minor) as tax_minor, sum(t.taxable_minor) as taxable_minor
+               from t where t.movement = 'refunded' group by t.source_line_id, t.jurisdiction
+               having sum(t.tax_minor) > 0 or sum(t.taxable_minor) > 0""",
         ),
         no_rows(
             "is_charged_once_and_not_given_back_twice",

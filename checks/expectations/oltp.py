@@ -238,12 +238,14 @@ REFUNDS = Suite(
         ),
         holds(
             "is_completed_when_it_says_so",
-            "A refund has the moment of its completion if, and only if, it is completed; it was requested before.",
-            "(t.status = 'completed') = (t.completed_at is not null) "
+            "A refund has the moment of its completion when it is completed, also if it failed later.",
+            "case t.status when 'failed' then t.completed_at is null or t.failed_at >= t.completed_at "
+            "else t.failed_at is null and (t.status = 'completed') = (t.completed_at is not null) end "
             "and coalesce(t.completed_at, t.requested_at) >= t.requested_at",
             "status",
             "requested_at",
             "completed_at",
+            "failed_at",
         ),
         no_rows(
             "gives_back_what_was_paid",

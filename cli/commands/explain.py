@@ -63,6 +63,7 @@ SHOWN = {
         "amount_minor",
         "tax_minor",
         "completed_at",
+        "failed_at",
         "gift_card_id",
     ),
     "gift_cards": (

@@ -23,6 +23,8 @@ class PaymentEvent(StrEnum):
     """The rest of the authorization was released, by us or by the provider; it cannot be captured any more."""
     PAYMENT_REFUNDED = "payment_refunded"
     """A refund of it was completed."""
+    PAYMENT_REFUND_FAILED = "payment_refund_failed"
+    """A completed refund of it failed: the money came back."""
     PAYMENT_DISPUTE_OPENED = "payment_dispute_opened"
     """The customer's bank asks the money back; the provider holds it, and keeps a fee."""
     PAYMENT_DISPUTE_WON = "payment_dispute_won"

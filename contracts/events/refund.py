@@ -28,6 +28,7 @@ class RefundEvent(StrEnum):
     REFUND_REQUESTED = "refund_requested"
     REFUND_COMPLETED = "refund_completed"
     REFUND_FAILED = "refund_failed"
+    """It will not be paid; or it had been, and the money came back to the provider."""
     REFUND_RESTATED = "refund_restated"
     """The state is published again, because a write had bypassed the outbox."""
 
@@ -82,7 +83,7 @@ class RefundState(AggregateState, frozen=True, kw_only=True):
     """A refund on one payment; the amount is the sum of its lines."""
 
     AGGREGATE_TYPE: ClassVar[str] = "refund"
-    MOMENT_FIELDS: ClassVar[tuple[str, ...]] = ("requested_at", "completed_at")
+    MOMENT_FIELDS: ClassVar[tuple[str, ...]] = ("requested_at", "completed_at", "failed_at")
 
     refund_id: Uuid
     """The refund."""
@@ -118,3 +119,5 @@ class RefundState(AggregateState, frozen=True, kw_only=True):
     """Taxes of lines with several taxes, ordered by (refund_line_id, jurisdiction); they sum to the line's tax."""
     gift_card_id: Uuid | None = None
     """The gift card that the money is paid onto; None: it goes back through the provider."""
+    failed_at: datetime | None = None
+    """When it failed; None: it did not, or before this was kept, when only unpaid refunds could fail."""

@@ -89,6 +89,8 @@ class AccountRefund(RootRow, frozen=True, kw_only=True):
     requested_at: datetime
     completed_at: datetime | None
     directory_epoch: int = FIRST_DIRECTORY_EPOCH
+    failed_at: datetime | None = None
+    """When it failed; with `completed_at`, the money came back after it had been paid."""
 
 
 class AccountEntitlement(RootRow, frozen=True, kw_only=True):
@@ -234,6 +236,7 @@ def _refund(state: RefundState, pod: str, epoch: str) -> AccountRefund | None:
         reason=state.reason,
         requested_at=state.requested_at,
         completed_at=state.completed_at,
+        failed_at=state.failed_at,
     )
 
 

@@ -5,7 +5,8 @@ Captured and refunded count every way to pay, gift cards too, as finance's daily
 Belongs here: its rows, and the query that reads them. PostgreSQL adds up the rows (`migrations/0004_sums.sql`); how
 they are applied and rebuilt: `derived/keyed/projection.py`. Does not belong here: the books. Closed months and
 finance's days (`dbt_project/models/marts/`) say what was booked when. This view says what orders, captures and refunds
-add up to today; an order's cancellations count on the day when the order was placed.
+add up to today: an order's cancellations count on the day when the order was placed, and a refund that failed after
+it was paid counts nowhere.
 """
 
 from __future__ import annotations

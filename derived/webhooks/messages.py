@@ -47,7 +47,7 @@ FIELDS: Mapping[str, Fields] = {
     ),
     "refund": _fields(
         "refund_id order_id payment_id customer_id currency status reason external_reference amount_minor tax_minor "
-        "failure_reason requested_at completed_at gift_card_id",
+        "failure_reason requested_at completed_at failed_at gift_card_id",
         lines="refund_line_id order_line_id quantity amount_minor tax_minor is_restocked",
     ),
     "fulfillment": _fields(

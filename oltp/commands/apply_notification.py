@@ -37,6 +37,7 @@ from oltp.commands.fail_refund import FailRefund
 from oltp.commands.open_dispute import OpenDispute
 from oltp.commands.release_payment import ReleasePayment
 from oltp.commands.requests import Request
+from oltp.commands.reverse_refund import ReverseRefund
 from oltp.commands.void_payment import VoidPayment
 from oltp.domain.disputes import dispute_named, taken_by_disputes_minor
 from oltp.domain.notifications import (
@@ -131,6 +132,9 @@ def _answer(tx: CommandTransaction, notification: Notification, calls: Sequence[
             command.record(replace(tx, idempotency_key=one.idempotency_key), call, _outcome(notification, call))
         except GatewayAmountError as error:
             return parked(str(error))
+    if notification.type == NotificationKind.REFUND_FAILED:
+        # The refund may be completed already, by a command of another key; then the call's outcome changes nothing.
+        return _not_refunded(tx, notification)
     return applied()
 
 
@@ -209,7 +213,7 @@ def _refunded(tx: CommandTransaction, notification: Notification) -> Settlement:
     if refund.status is RefundStatus.COMPLETED:
         return applied()
     if refund.status is RefundStatus.FAILED:
-        if stored.has_applied(tx, notification, NotificationKind.REFUND_FAILED):
+        if refund.completed_at is not None or stored.has_applied(tx, notification, NotificationKind.REFUND_FAILED):
             return applied("It failed after it had succeeded, and that is recorded.")
         return parked(f"Refund {refund.refund_id} is recorded as failed, and the provider says that it has paid it.")
     command = CompleteRefund(merchant_id=refund.merchant_id, refund_id=refund.refund_id)
@@ -226,9 +230,27 @@ def _not_refunded(tx: CommandTransaction, notification: Notification) -> Settlem
         return applied("No money moved, and no refund here has this key.")
     if refund.status is RefundStatus.FAILED:
         return applied()
+    names: dict[str, Any] = {"merchant_id": refund.merchant_id, "refund_id": refund.refund_id}
     if refund.status is RefundStatus.COMPLETED:
-        return parked(f"Refund {refund.refund_id} is recorded as completed, and the provider says that it failed.")
-    FailRefund(merchant_id=refund.merchant_id, refund_id=refund.refund_id, failure_reason=_why(notification)).run(tx)
+        return _reversed(tx, notification, refund, names)
+    FailRefund(**names, failure_reason=_why(notification)).run(tx)
+    return applied()
+
+
+def _reversed(
+    tx: CommandTransaction, notification: Notification, refund: RefundState, names: dict[str, Any]
+) -> Settlement:
+    """A refund failed after it had succeeded; the notification need not say its amount, but no other one."""
+    said = (notification.amount_minor, notification.currency)
+    recorded = (refund.amount_minor, refund.currency)
+    if refund.gift_card_id is not None or any(
+        one not in (None, known) for one, known in zip(said, recorded, strict=True)
+    ):
+        return parked(_other_refund(notification, refund))
+    try:
+        ReverseRefund(**names, failure_reason=_why(notification)).run(tx)
+    except ConflictError as conflict:
+        return waits(str(conflict))
     return applied()
 
 
@@ -320,7 +342,8 @@ def _other_amount(notification: Notification, payment: PaymentState, recorded_mi
 
 def _other_refund(notification: Notification, refund: RefundState) -> str:
     if refund.gift_card_id is not None:
-        return f"Refund {refund.refund_id} was paid onto a gift card, and the provider says that it has paid it, too."
+        says = "it failed" if notification.type == NotificationKind.REFUND_FAILED else "it has paid it, too"
+        return f"Refund {refund.refund_id} was paid onto a gift card, and the provider says that {says}."
     recorded, said = _said(refund.amount_minor, refund.currency), _said(_amount(notification), notification.currency)
     return f"Refund {refund.refund_id}: {recorded} are recorded, and the provider says {said}."
 

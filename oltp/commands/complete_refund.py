@@ -118,9 +118,8 @@ class CompleteRefund(ProviderCommand[RefundState, Found], frozen=True, kw_only=T
             # A command with another key was faster; the provider has paid once.
             return refund
         if isinstance(outcome, GatewayDeclinedError):
-            return save(
-                tx, refund, fail_refund(refund, visible(str(outcome))[: NOTE.longest]), RefundEvent.REFUND_FAILED
-            )
+            failed = fail_refund(refund, visible(str(outcome))[: NOTE.longest], tx.occurred_at)
+            return save(tx, refund, failed, RefundEvent.REFUND_FAILED)
         return _record(tx, loaded, complete_refund(refund, outcome.reference or None, tx.occurred_at))
 
 

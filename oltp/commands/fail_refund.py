@@ -31,4 +31,5 @@ class FailRefund(Command[RefundState], frozen=True, kw_only=True):
         refund = ask_refund()
         if any(call.refund_id == refund.refund_id for call in calls()):
             raise ConflictError(f"Refund {refund.refund_id}: the provider is being asked to pay it; try again later.")
-        return save(tx, refund, fail_refund(refund, self.failure_reason), RefundEvent.REFUND_FAILED)
+        failed = fail_refund(refund, self.failure_reason, tx.occurred_at)
+        return save(tx, refund, failed, RefundEvent.REFUND_FAILED)

@@ -31,6 +31,7 @@ from oltp.commands.release_reservation import ReleaseReservation
 from oltp.commands.request_refund import RequestRefund
 from oltp.commands.reserve_stock import ReserveStock
 from oltp.commands.restate import Restate
+from oltp.commands.reverse_refund import ReverseRefund
 from oltp.commands.revoke_entitlement import RevokeCustomerEntitlement, RevokeMerchantEntitlement
 from oltp.commands.set_price import SetPrice
 from oltp.commands.spread_stock import SpreadStock
@@ -67,6 +68,7 @@ COMMANDS = (
     RequestRefund,
     ReserveStock,
     Restate,
+    ReverseRefund,
     RevokeMerchantEntitlement,
     RevokeCustomerEntitlement,
     SetPrice,

@@ -175,3 +175,15 @@ def refund_payment(payment: PaymentState, amount_minor: int) -> PaymentState:
             f"{format_minor(payment.captured_minor, payment.currency)} was captured."
         )
     return msgspec.structs.replace(payment, version=payment.version + 1, refunded_minor=refunded_minor)
+
+
+def take_back_refund(payment: PaymentState, amount_minor: int) -> PaymentState:
+    """Return the payment after a completed refund of `amount_minor` has failed; it may be refunded again."""
+    require_transition(PAYMENT_TRANSITIONS, payment.status, PaymentStatus.CAPTURED, f"Payment {payment.payment_id}")
+    refunded_minor = payment.refunded_minor - amount_minor
+    if refunded_minor < 0:
+        raise ConflictError(
+            f"Payment {payment.payment_id}: a refund of {format_minor(amount_minor, payment.currency)} failed, "
+            f"{format_minor(payment.refunded_minor, payment.currency)} was refunded."
+        )
+    return msgspec.structs.replace(payment, version=payment.version + 1, refunded_minor=refunded_minor)

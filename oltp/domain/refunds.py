@@ -23,7 +23,7 @@ from datetime import datetime
 
 import msgspec
 
-from contracts.errors import ConflictError, InputError, NotFoundError, OverRefundError
+from contracts.errors import ConflictError, IllegalTransitionError, InputError, NotFoundError, OverRefundError
 from contracts.events.common import Value
 from contracts.events.order import LineKind, OrderLine, OrderLineTax, OrderState
 from contracts.events.payment import PaymentState, PaymentStatus
@@ -48,6 +48,8 @@ class LineRefunds(Value, frozen=True, kw_only=True):
     named_tax_minor: int = 0
     settled_quantity: int = 0
     """Units of completed refunds that did not come back; those that were not shipped yet never will be."""
+    returned_quantity: int = 0
+    """Units that came back with refunds that failed after they were completed: in stock, and not refunded."""
     taxes: dict[str, int] = msgspec.field(default_factory=dict)
     """For a line with several taxes: the parts of `tax_minor`, in minor units by jurisdiction."""
 
@@ -240,11 +242,38 @@ def complete_refund(refund: RefundState, provider_reference: str | None, complet
     )
 
 
-def fail_refund(refund: RefundState, failure_reason: str) -> RefundState:
-    """Return the refund failed; its units and amounts may be refunded again."""
+def fail_refund(refund: RefundState, failure_reason: str, failed_at: datetime) -> RefundState:
+    """Return a refund that was not paid as failed; its units and amounts may be refunded again."""
+    if refund.status is RefundStatus.COMPLETED:
+        raise IllegalTransitionError(
+            f"Refund {refund.refund_id} is completed; only its provider can say that it failed."
+        )
+    return _failed(refund, failure_reason, failed_at)
+
+
+def reverse_refund(refund: RefundState, failure_reason: str, failed_at: datetime) -> RefundState:
+    """Return a completed refund as failed: its money came back, so that it may be refunded again.
+
+    The caller must also update the payment (`payments.take_back_refund`). It never failed before it was completed,
+    whatever the clocks say. What was paid onto a gift card is on it, and cannot come back.
+    """
+    if refund.completed_at is None or refund.status is not RefundStatus.COMPLETED:
+        raise IllegalTransitionError(
+            f"Refund {refund.refund_id} is {refund.status}; only a completed one can be reversed."
+        )
+    if refund.gift_card_id is not None:
+        raise ConflictError(f"Refund {refund.refund_id} was paid onto a gift card; no provider can send it back.")
+    return _failed(refund, failure_reason, max(failed_at, refund.completed_at))
+
+
+def _failed(refund: RefundState, failure_reason: str, failed_at: datetime) -> RefundState:
     require_transition(REFUND_TRANSITIONS, refund.status, RefundStatus.FAILED, f"Refund {refund.refund_id}")
     return msgspec.structs.replace(
-        refund, version=refund.version + 1, status=RefundStatus.FAILED, failure_reason=failure_reason
+        refund,
+        version=refund.version + 1,
+        status=RefundStatus.FAILED,
+        failure_reason=failure_reason,
+        failed_at=failed_at,
     )
 
 
@@ -296,10 +325,11 @@ def _refund_line(line: OrderLine, refunds: LineRefunds, request: RefundRequest, 
             raise InputError(f"Line {line.sku}: no units are named that could be restocked.")
         if line.kind is not LineKind.GOODS:
             raise InputError(f"Line {line.sku} is not stocked; it cannot be restocked.")
-        if refunds.restocked_quantity + request.quantity > line.fulfilled_quantity:
+        not_back = line.fulfilled_quantity - refunds.restocked_quantity - refunds.returned_quantity
+        if request.quantity > not_back:
             raise ConflictError(
                 f"Line {line.sku}: {counted(request.quantity, 'unit')} to restock, "
-                f"{line.fulfilled_quantity - refunds.restocked_quantity} left the stock and are not back."
+                f"{not_back} left the stock and are not back."
             )
     return RefundLine(
         refund_line_id=request.refund_line_id,
@@ -325,6 +355,7 @@ def _plus(refunds: LineRefunds, line: RefundLine, taxes: Sequence[RefundLineTax]
         named_minor=refunds.named_minor + (line.amount_minor if named else 0),
         named_tax_minor=refunds.named_tax_minor + (line.tax_minor if named else 0),
         settled_quantity=refunds.settled_quantity,
+        returned_quantity=refunds.returned_quantity,
         taxes=refunds.taxes
         | {tax.jurisdiction: refunds.taxes.get(tax.jurisdiction, 0) + tax.tax_minor for tax in taxes},
     )

@@ -40,7 +40,8 @@ PAYMENT_TRANSITIONS: Transitions[PaymentStatus] = {
 
 REFUND_TRANSITIONS: Transitions[RefundStatus] = {
     RefundStatus.REQUESTED: frozenset({RefundStatus.COMPLETED, RefundStatus.FAILED}),
-    RefundStatus.COMPLETED: frozenset(),
+    # The money came back to the provider.
+    RefundStatus.COMPLETED: frozenset({RefundStatus.FAILED}),
     RefundStatus.FAILED: frozenset(),
 }
 

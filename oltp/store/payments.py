@@ -24,16 +24,17 @@ Pending = Callable[[], T]
 _LINE_REFUNDS = """
 select
     given.order_line_id::text,
-    sum(given.quantity)::bigint as quantity,
-    sum(given.amount_minor)::bigint as amount_minor,
-    sum(given.tax_minor)::bigint as tax_minor,
-    coalesce(sum(given.quantity) filter (where given.is_restocked), 0)::bigint as restocked_quantity,
-    coalesce(sum(given.quantity) filter (where given.is_amount_named), 0)::bigint as named_quantity,
-    coalesce(sum(given.amount_minor) filter (where given.is_amount_named), 0)::bigint as named_minor,
-    coalesce(sum(given.tax_minor) filter (where given.is_amount_named), 0)::bigint as named_tax_minor,
+    coalesce(sum(given.quantity) filter (where counts), 0)::bigint as quantity,
+    coalesce(sum(given.amount_minor) filter (where counts), 0)::bigint as amount_minor,
+    coalesce(sum(given.tax_minor) filter (where counts), 0)::bigint as tax_minor,
+    coalesce(sum(given.quantity) filter (where counts and given.is_restocked), 0)::bigint as restocked_quantity,
+    coalesce(sum(given.quantity) filter (where counts and given.is_amount_named), 0)::bigint as named_quantity,
+    coalesce(sum(given.amount_minor) filter (where counts and given.is_amount_named), 0)::bigint as named_minor,
+    coalesce(sum(given.tax_minor) filter (where counts and given.is_amount_named), 0)::bigint as named_tax_minor,
     coalesce(
         sum(given.quantity) filter (where refunds.status = 'completed' and not given.is_restocked), 0
     )::bigint as settled_quantity,
+    coalesce(sum(given.quantity) filter (where not counts), 0)::bigint as returned_quantity,
     (
         select coalesce(json_object_agg(each.jurisdiction, each.tax_minor), '{}')
         from (
@@ -47,7 +48,8 @@ select
     ) as taxes
 from oltp.refunds
 inner join oltp.refund_lines as given using (refund_id)
-where refunds.order_id = %s and refunds.status <> 'failed'
+cross join lateral (select refunds.status <> 'failed' as counts) as whether
+where refunds.order_id = %s and (counts or (refunds.completed_at is not null and given.is_restocked))
 group by given.order_line_id
 """
 _PENDING_REFUNDS = """
@@ -59,7 +61,10 @@ select coalesce(sum(captured_minor), 0)::bigint from oltp.payments where order_i
 
 
 def line_refunds(tx: CommandTransaction, order_id: str) -> Pending[dict[str, LineRefunds]]:
-    """Ask for the refunds by order line id: requested and completed refunds; lines without refunds are left out."""
+    """Ask for the refunds by order line id: requested and completed refunds; lines without refunds are left out.
+
+    Of refunds that failed after they were completed only the units that came back are counted.
+    """
     cursor = tx.query(_LINE_REFUNDS, [order_id])
     names = LineRefunds.__struct_fields__
     return lambda: {

@@ -64,7 +64,7 @@ TABLES = (
                 *text("merchant_id", "customer_id", "order_id", "payment_id", "status", "currency", "reason"),
                 *number("amount_minor", "tax_minor", "version"),
                 *ORIGIN,
-                *moment("requested_at", "completed_at"),
+                *moment("requested_at", "completed_at", "failed_at"),
             ),
             day="requested_at",
             currency="currency",

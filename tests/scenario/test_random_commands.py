@@ -25,6 +25,7 @@ from oltp.commands.execute import build_command_pod, execute
 from oltp.commands.fail_refund import FailRefund
 from oltp.commands.place_order import DiscountInput, PriceOverride
 from oltp.commands.release_payment import ReleasePayment
+from oltp.commands.reverse_refund import ReverseRefund
 from oltp.commands.void_payment import VoidPayment
 from oltp.domain.orders import open_quantity, owed_minor
 from oltp.gateway import DECLINED_TOKEN
@@ -72,7 +73,8 @@ class Scenario:
             steps += [("capture", self.capture)] * 3 + [("request refund", self.request_refund)] * 3
             steps += [("void", self.void), ("release", self.release)]
         if self.refunds:
-            steps += [("complete refund", self.complete)] * 2 + [("fail refund", self.fail)]
+            steps += [("complete refund", self.complete)] * 2
+            steps += [("fail refund", self.fail), ("reverse refund", self.reverse)]
         return [*steps, ("repeat", self.repeat)]
 
     def place(self) -> None:
@@ -137,6 +139,11 @@ class Scenario:
         """Any refund, settled ones among them."""
         refund_id = self.rng.choice(self.refunds).refund_id
         self.shop.do(FailRefund(merchant_id=MERCHANT, refund_id=refund_id, failure_reason="account closed"))
+
+    def reverse(self) -> None:
+        """Any refund, mostly one that is completed."""
+        refund_id = self.rng.choice(self.refunds).refund_id
+        self.shop.do(ReverseRefund(merchant_id=MERCHANT, refund_id=refund_id, failure_reason="the money came back"))
 
     def repeat(self) -> None:
         """A command under the key it had before."""

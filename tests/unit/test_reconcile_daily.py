@@ -17,7 +17,8 @@ from reconcile.scratch import scratch, table
 from reconcile.tax_pair import TAX
 
 # An order of two lines, one of them without tax; placed and captured late in the day, refunded in part, cancelled in
-# part three days later; and a correction. 10,000 micro-units are a penny.
+# part three days later; a refund that came back a day after it was paid; and a correction. 10,000 micro-units are a
+# penny.
 OLTP = {
     "orders": """
         select 'o1' as aggregate_id, 'o1' as order_id, 'm' as merchant_id, 'GBP' as currency,
@@ -34,16 +35,23 @@ OLTP = {
         union all select 'o1', 'l3', 'CA-QST', 99750, 868, 434""",
     "refunds": """
         select 'r1' as aggregate_id, 'o1' as order_id, 'm' as merchant_id, 'GBP' as currency, 60 as amount_minor,
-               10 as tax_minor, 'completed' as status, timestamptz '2026-02-02 12:00:00+00' as completed_at
-        union all select 'r2', 'o1', 'm', 'GBP', 60, 10, 'requested', null""",
+               10 as tax_minor, 'completed' as status, timestamptz '2026-02-02 12:00:00+00' as completed_at,
+               null::timestamptz as failed_at
+        union all select 'r2', 'o1', 'm', 'GBP', 60, 10, 'requested', null, null
+        union all select 'r3', 'o1', 'm', 'GBP', 60, 4, 'failed', timestamptz '2026-02-05 12:00:00+00',
+                         timestamptz '2026-02-06 12:00:00+00'
+        union all select 'r4', 'o1', 'm', 'GBP', 60, 10, 'failed', null, timestamptz '2026-02-06 12:00:00+00'""",
     "refund_lines": """
         select 'r1' as aggregate_id, 'rl1' as refund_line_id, 'l1' as order_line_id, 'GB' as jurisdiction,
                'standard' as tax_category, 60 as amount_minor, 10 as tax_minor
         union all select 'r2', 'rl2', 'l1', 'GB', 'standard', 60, 10
-        union all select 'r1', 'rl3', 'l3', 'CA-QC', 'several', 5000, 651""",
+        union all select 'r1', 'rl3', 'l3', 'CA-QC', 'several', 5000, 651
+        union all select 'r3', 'rl4', 'l3', 'CA-QC', 'several', 60, 4
+        union all select 'r4', 'rl5', 'l1', 'GB', 'standard', 60, 10""",
     "refund_line_taxes": """
         select 'r1' as aggregate_id, 'rl3' as refund_line_id, 'CA-GST' as jurisdiction, 217 as tax_minor
-        union all select 'r1', 'rl3', 'CA-QST', 434""",
+        union all select 'r1', 'rl3', 'CA-QST', 434
+        union all select 'r3', 'rl4', 'CA-QST', 4""",
     "adjustments": """
         select 'a1' as aggregate_id, 'a1' as adjustment_id, 'm' as merchant_id, 'GBP' as currency,
                -50 as amount_minor, -8 as tax_minor, 'GB' as jurisdiction, 'standard' as tax_category,
@@ -62,7 +70,9 @@ OLTP = {
         select 'm' as merchant_id, '2026-02-01' as sales_date, 'GBP' as currency, 1200 as captured_minor""",
     "refunds_by_day": """
         select 'm' as merchant_id, '2026-02-02' as sales_date, 'GBP' as currency, 60 as refunded_minor,
-               10 as tax_minor""",
+               10 as tax_minor
+        union all select 'm', '2026-02-05', 'GBP', 60, 4
+        union all select 'm', '2026-02-06', 'GBP', -60, -4""",
     "adjustments_by_day": """
         select 'm' as merchant_id, '2026-02-01' as sales_date, 'GBP' as currency, -50 as adjusted_minor,
                7 as rounding_micro, -8 as tax_minor""",
@@ -76,6 +86,8 @@ DAILY_SALES = """
         ('m', date '2026-01-31', 'GBP', 1, 1200,   0,    0,  0,    0, 200, 100,   0, 10000010,  0, 40),
         ('m', date '2026-02-01', 'GBP', 0,    0,   0, 1200,  0, 1200,  -8,   0, -50,        0,  0,  7),
         ('m', date '2026-02-02', 'GBP', 0,    0,   0,    0, 60,  -60, -10,   0,   0,        0,  0,  0),
+        ('m', date '2026-02-05', 'GBP', 0,    0,   0,    0, 60,  -60,  -4,   0,   0,        0,  0,  0),
+        ('m', date '2026-02-06', 'GBP', 0,    0,   0,    0, -60,  60,   4,   0,   0,        0,  0,  0),
         ('m', date '2026-02-03', 'GBP', 0,    0, 120,    0,  0,    0, -20,   0,   0, -1000000,  0,  0)
     ) as t (merchant_id, sales_date, currency, order_count, placed_minor, cancelled_minor, captured_minor,
             refunded_minor, net_minor, tax_minor, discount_minor, adjusted_minor, sales_micro, shipping_micro,
@@ -94,6 +106,8 @@ TAX_LINES = """
         ('l3', 'cancelled', 'l3', 'several', 99750, -4348, -434, date '2026-02-03'),
         ('rl3', 'refunded', 'l3', 'several', null, -4349, -217, date '2026-02-02'),
         ('rl3', 'refunded', 'l3', 'several', null, -4349, -434, date '2026-02-02'),
+        ('rl4', 'refunded', 'l3', 'several', null, -56, -4, date '2026-02-05'),
+        ('rl4', 'refunded', 'l3', 'several', null, 56, 4, date '2026-02-06'),
         ('l1', 'charged', 'l1', 'standard', 200000, 1000, 200, date '2026-01-31'),
         ('l2', 'charged', 'l2', 'shipping', 0, 0, 0, date '2026-01-31'),
         ('l1', 'cancelled', 'l1', 'standard', 200000, -50, -10, date '2026-02-03'),
@@ -136,7 +150,7 @@ def found(outcome: Outcome) -> list[tuple[str, tuple[str | None, ...], set[str]]
     return sorted((d.kind.value, d.key, {column.column for column in d.columns}) for d in outcome.sample)
 
 
-@pytest.mark.parametrize(("mart", "rows"), [(DAYS, 3), (ALL_DAYS, 1), (TAX[0], 13)])
+@pytest.mark.parametrize(("mart", "rows"), [(DAYS, 5), (ALL_DAYS, 1), (TAX[0], 15)])
 def test_equal_books_are_equal(connection: duckdb.DuckDBPyConnection, mart: Mart, rows: int) -> None:
     outcome = compared(connection, mart)
     assert found(outcome) == [] and outcome.compared == rows
@@ -180,6 +194,11 @@ def test_tax_on_a_wrong_day_is_found(connection: duckdb.DuckDBPyConnection, move
     )
     ((_, (source_line_id, which, _), columns),) = found(compared(connection, TAX[0]))
     assert (which, columns) == (movement, {"tax_date"}) and source_line_id in ("l1", "rl1", "a1")
+
+
+def test_a_failing_on_a_wrong_day_is_found(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute("update lake.marts.tax_lines set tax_date = tax_date + 1 where tax_minor = 4")
+    assert found(compared(connection, TAX[0])) == [("different", ("rl4", "returned", "CA-QST"), {"tax_date"})]
 
 
 def test_tax_of_one_of_several_is_named(connection: duckdb.DuckDBPyConnection) -> None:

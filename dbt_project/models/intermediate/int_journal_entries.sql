@@ -182,7 +182,8 @@ refund_balances as (
         order_id,
         merchant_id,
         currency,
-        coalesce(completed_at, occurred_at) as booked_at,
+        -- One that failed after it was completed takes its money back on the day when it failed.
+        coalesce(failed_at, completed_at, occurred_at) as booked_at,
         recorded_at,
         is_new,
         [

@@ -39,7 +39,7 @@ refund_lines as (
         merchant_id,
         currency,
         order_id,
-        coalesce(completed_at, occurred_at) as booked_at,
+        coalesce(failed_at, completed_at, occurred_at) as booked_at,
         recorded_at,
         is_new,
         status,

@@ -17,6 +17,7 @@ select
     requested_at,
     completed_at,
     {{ business_day('completed_at') }} as refund_date,
+    failed_at,
     version,
     pod,
     valid_from_cut as cut,

@@ -35,5 +35,6 @@
         'tax_minor': 'BIGINT',
     }], '[]'],
     'gift_card_id': ['VARCHAR', 'null'],
+    'failed_at': ['TIMESTAMPTZ', 'null'],
 } -%}
 {{ stage_events('refund', fields, added) }}

@@ -60,6 +60,18 @@ def sums_hold(stores: Stores) -> None:
     assert stores.execute(KEPT) == stores.execute(ADDED_UP)
 
 
+def test_a_refund_that_failed_after_it_was_paid_counts_nowhere(stores: Stores) -> None:
+    pod = FakePod()
+    paid = captured(order(placed_at=LATE), (1_000, LATE))
+    back = completed(paid, 300, NEXT_DAY)
+    stores.sales.apply(pod.step(pod.cut(paid, back)))
+    assert [day.refunded_minor for day in days_of(stores)] == [300, 0]
+    failed = msgspec.structs.replace(back, version=back.version + 1, status=RefundStatus.FAILED, failed_at=NEXT_DAY)
+    stores.sales.apply(pod.step(pod.cut(failed), since=1))
+    assert [(day.captured_minor, day.refunded_minor) for day in days_of(stores)] == [(1_000, 0)]
+    sums_hold(stores)
+
+
 def test_a_day_is_utc_and_each_amount_counts_on_its_own_day(stores: Stores) -> None:
     pod = FakePod()
     one = order(placed_at=LATE)

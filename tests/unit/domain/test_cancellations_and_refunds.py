@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -33,6 +35,7 @@ from oltp.domain.payments import (
     authorize_payment,
     refund_payment,
     release_payment,
+    take_back_refund,
     void_payment,
 )
 from oltp.domain.refunds import (
@@ -43,6 +46,7 @@ from oltp.domain.refunds import (
     fail_refund,
     refund_amounts,
     request_refund,
+    reverse_refund,
 )
 from tests.unit.domain.builders import NOW, captured, merchant, placed, unpriced
 from tests.unit.domain.test_pricing import assert_identities
@@ -345,13 +349,40 @@ def test_a_refund_needs_known_lines():
 def test_a_refund_is_settled_once():
     order = one_line_order(1, 1_000_000, 0, False)
     refund = request(order, captured(order), [("line-1", 1, False)])
-    completed, failed = complete_refund(refund, "ref", NOW), fail_refund(refund, "account closed")
+    completed, failed = complete_refund(refund, "ref", NOW), fail_refund(refund, "account closed", NOW)
     assert (completed.status, failed.status) == (RefundStatus.COMPLETED, RefundStatus.FAILED)
     for settled in (completed, failed):
         with pytest.raises(IllegalTransitionError):
             complete_refund(settled, "ref", NOW)
         with pytest.raises(IllegalTransitionError):
-            fail_refund(settled, "again")
+            fail_refund(settled, "again", NOW)
+
+
+def test_only_a_completed_refund_is_reversed_and_never_before_it_was_completed():
+    order = one_line_order(1, 1_000_000, 0, False)
+    refund = request(order, captured(order), [("line-1", 1, False)])
+    completed = complete_refund(refund, "ref", NOW)
+    failed = reverse_refund(completed, "account closed", NOW - timedelta(hours=1))
+    assert (failed.status, failed.completed_at, failed.failed_at) == (RefundStatus.FAILED, NOW, NOW)
+    paid = refund_payment(captured(order), refund.amount_minor)
+    assert take_back_refund(paid, refund.amount_minor).refunded_minor == 0
+    with pytest.raises(ConflictError, match="was refunded"):
+        take_back_refund(captured(order), refund.amount_minor)
+    for other in (refund, failed, fail_refund(refund, "not paid", NOW)):
+        with pytest.raises(IllegalTransitionError, match="only a completed one"):
+            reverse_refund(other, "again", NOW)
+    with pytest.raises(ConflictError, match="onto a gift card"):
+        reverse_refund(msgspec.structs.replace(completed, gift_card_id="card"), "again", NOW)
+
+
+def test_units_that_came_back_with_a_reversed_refund_are_not_restocked_again():
+    order = one_line_order(2, 1_000_000, 0, False)
+    shipped = msgspec.structs.replace(order, lines=[msgspec.structs.replace(order.lines[0], fulfilled_quantity=2)])
+    back = {"line-1": msgspec.structs.replace(NOTHING_REFUNDED, returned_quantity=1)}
+    assert request(shipped, captured(order), [("line-1", 1, True)], line_refunds=back).amount_minor == 100
+    assert request(shipped, captured(order), [("line-1", 2, False)], line_refunds=back).amount_minor == 200
+    with pytest.raises(ConflictError, match="1 left the stock and are not back"):
+        request(shipped, captured(order), [("line-1", 2, True)], line_refunds=back)
 
 
 def refunded(*parts: tuple[int, int, int, bool]) -> LineRefunds:
