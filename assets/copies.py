@@ -7,6 +7,7 @@ Belongs here: assets of copies. Does not belong here: how a copy applies the log
 """
 
 from collections.abc import Sequence
+from contextlib import closing
 
 import dagster as dg
 from dagster import AssetExecutionContext
@@ -28,14 +29,13 @@ ALL_KEYS = {**COPY_KEYS, **MERGED_KEYS}
 
 def apply_log(platform: Platform, projection_name: str, pod: str) -> ProjectionLag:
     """Apply the log's present content of a pod to a projection; return the projection's lag afterwards."""
-    projection = platform.build_projection(projection_name)
-    log = build_log(platform.settings)
-    try:
+    with (
+        closing(build_log(platform.settings)) as log,
+        closing(platform.build_projection(projection_name)) as projection,
+    ):
         Consumer(projection, pod, log).drain()
         clock = database_clock(platform.settings.pod(pod).reader_dsn)
         return observe(projection, pod, log, clock=clock)
-    finally:
-        log.close()
 
 
 def lag_metadata(lag: ProjectionLag) -> dict[str, int | float | str]:

@@ -16,7 +16,7 @@ from finance.statement import Statement
 from reconcile.comparison_run import Comparison
 from reconcile.context import ReconcileContext
 from repair.tools import Repairing
-from streams.projection import Projection
+from streams.projection import ClosableProjection
 
 PLATFORM = "platform"
 """Resource key of the `Platform`."""
@@ -27,9 +27,9 @@ class Platform:
     """The running system as the graph sees it. Building it connects to nothing."""
 
     settings: Settings
-    build_projection: Callable[[str], Projection]
+    build_projection: Callable[[str], ClosableProjection]
     """Projection name -> the projection."""
-    observed_projection: Callable[[str], Projection]
+    observed_projection: Callable[[str], ClosableProjection]
     """Projection name -> the projection for whoever asks how far it is; asking changes nothing."""
     reconcile_context: Callable[[], ReconcileContext]
     """Returns the context of one run of comparisons."""

@@ -98,14 +98,13 @@ def _cart_lags(settings: Settings) -> list[DataLag]:
 
 
 def _projection_lags(platform: Platform, projection_name: str) -> list[ProjectionLag]:
-    projection = platform.observed_projection(projection_name)
-    log = build_log(platform.settings)
-    try:
+    with (
+        closing(build_log(platform.settings)) as log,
+        closing(platform.observed_projection(projection_name)) as projection,
+    ):
         return [
             observe(projection, pod.pod, log, clock=database_clock(pod.reader_dsn)) for pod in platform.settings.pods
         ]
-    finally:
-        log.close()
 
 
 def _data_lag(lag: ProjectionLag, outbox: Row) -> DataLag:

@@ -35,6 +35,7 @@ ROWS_AT_ONCE = 500
 """How many messages are in memory at once."""
 
 _READ = "select partition, epoch, cut, chunk from webhooks.positions where pod = %s order by partition"
+_IS_SUBSCRIBED = "select exists (select from webhooks.subscriptions where pod = %s and until_cut is null)"
 _FORGET = "delete from webhooks.positions where pod = %s"
 _MOVE = """
 insert into webhooks.positions (pod, partition, epoch, cut, chunk, data_at) values (%s, %s, %s, %s, %s, %s)
@@ -85,10 +86,14 @@ class WebhookProjection:
     def state(self, pod: str) -> ProjectionState:
         """Return what is noted of `pod`; begin at the end of the log where it cannot go on.
 
-        Whoever only observes changes nothing, and is told that end.
+        Whoever only observes changes nothing, and is told that end; or that nothing is applied, when endpoints are
+        subscribed and the positions are lost: what lies before that end was not noted then.
         """
         with self._transaction() as cursor:
             rows = cursor.execute(_READ, [pod]).fetchall()
+            is_lost = not rows and cursor.execute(_IS_SUBSCRIBED, [pod]).fetchall()[0][0]
+        if is_lost and self._is_observed_only:
+            return ProjectionState(epoch=None, positions={})
         positions = {row[0]: Position(cut=row[2], chunk=row[3]) for row in rows}
         epoch = rows[0][1] if rows else None
         if epoch is not None and (self._is_observed_only or self._goes_on(pod, epoch, positions)):

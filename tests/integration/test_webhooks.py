@@ -9,7 +9,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
@@ -35,6 +35,7 @@ from repair.repair_run import repair_breaks
 from stack.composition.comparison import build_reconcile_context
 from stack.composition.draining import drain_everything
 from stack.composition.migrations import migrate_everything
+from stack.composition.projections import observed_projection
 from stack.composition.repairing import repairing_tools
 from stack.composition.webhook_sending import PAIR, sending_of
 from stack.composition.webhooks import endpoint_store, replay_now, skip_now, standing_json, standings_of
@@ -336,6 +337,11 @@ def test_a_log_that_lost_cuts_delays_messages_and_loses_none(world: World) -> No
     with repairing_tools(world.settings, SILENT) as tools:
         assert repair_breaks(tools, pods=("pod1",)).is_clean
     assert world.counts(endpoint_id) == {"waiting": 2} and world.compare().verdict is Verdict.CONSISTENT
+
+    # Without positions nobody knows what was noted: whoever asks is not told that everything was.
+    world.query("delete from webhooks.positions")
+    with closing(observed_projection("webhooks", world.settings)) as observed:
+        assert observed.state("pod1").positions == {} and world.query("select from webhooks.positions") == []
 
 
 def test_old_notes_go_only_once_they_are_proven(world: World) -> None:
