@@ -101,6 +101,9 @@ def test_how_far_an_endpoint_is_and_letting_it_go_on(
         assert post(asked, f"/{endpoint_id}/resumptions", {}).status_code == 200
         assert post(asked, f"/{endpoint_id}/replays", {"pod": "pod1"}).status_code == 400
         gone = post(asked, f"/{endpoint_id}/replays", {"pod": "pod1", "from_cut": 1})
+        unknown = post(asked, f"/{endpoint_id}/skips", {"event_id": "of-nothing", "reason": "refused for ever"})
+        assert unknown.status_code == 404 and "of-nothing" in unknown.json()["detail"]
+        assert post(asked, f"/{endpoint_id}/skips", {"event_id": "of-nothing"}).status_code == 400
     # There is no lake here.
     assert gone.status_code == 503, gone.text
     assert "whsec_" not in caplog.text and "very-secret" not in caplog.text
