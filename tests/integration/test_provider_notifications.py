@@ -24,6 +24,7 @@ from oltp.commands.capture_payment import CapturePayment
 from oltp.commands.complete_refund import CompleteRefund
 from oltp.commands.execute import Command, build_command_pod, execute
 from oltp.commands.fail_refund import FailRefund
+from oltp.commands.receive_stock import ReceiveStock, StockInput
 from oltp.commands.register import COMMANDS
 from oltp.commands.void_payment import VoidPayment
 from oltp.domain.notifications import Notification, NotificationKind, NotificationState, Settlement
@@ -39,7 +40,7 @@ from oltp.notifying import (
 )
 from oltp.settling import settle_provider_calls
 from tests.integration.notifying_provider import Notifying
-from tests.integration.shop import MERCHANT, NOW, Shop
+from tests.integration.shop import LOCATION, MERCHANT, NOW, Shop
 from tests.integration.test_provider_calls import AT_ONCE
 
 PROVIDER = "embedded"
@@ -212,6 +213,8 @@ def test_every_order_of_two_steps_has_one_outcome(shop: Shop, provider: Notifyin
 @pytest.mark.long
 @pytest.mark.parametrize("begin", BEGINNINGS, ids=lambda begin: begin.__name__)
 def test_every_order_of_four_steps_has_one_outcome(shop: Shop, provider: Notifying, begin: Begin) -> None:
+    many = [StockInput(variant_id=shop.variants[sku], quantity=1_000) for sku in ("MUG", "PIN")]
+    shop.do(ReceiveStock(merchant_id=MERCHANT, location_id=LOCATION, lines=many))
     for steps in itertools.permutations(STEPS, 4):
         assert_one_outcome(shop, provider, begin, steps)
         provider.written.clear()
