@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ from streams.projection import EpochOpening
 logger = logging.getLogger("tieout.epochs")
 
 PAGE = 1_000
+LOCK_SECONDS_MAX, LOCK_RETRY_SECONDS = 2.0, 0.05
 
 OPENING_COLUMNS = "epoch, base_cut, base_epoch, opened_at, opened_by, completed_at"
 
@@ -112,6 +114,16 @@ class OpenedEpoch:
         return EpochOpening(epoch=self.epoch, base_cut=self.base_cut, base_epoch=self.base_epoch)
 
 
+def _gets_lock(connection: psycopg.Connection[Any]) -> bool:
+    """Return whether the relay lock was got. A session that has just ended may hold it for a moment more."""
+    until = time.monotonic() + LOCK_SECONDS_MAX
+    while connection.execute("select pg_try_advisory_lock(%s, %s)", RELAY_LOCK).fetchone() != (True,):
+        if time.monotonic() > until:
+            return False
+        time.sleep(LOCK_RETRY_SECONDS)
+    return True
+
+
 @contextmanager
 def holding_pod(pod: PodSettings) -> Iterator[psycopg.Connection[Any]]:
     """Yield a connection that holds the pod's relay lock, so that no relay publishes the pod meanwhile.
@@ -121,14 +133,13 @@ def holding_pod(pod: PodSettings) -> Iterator[psycopg.Connection[Any]]:
     name = f"tieout open-epoch {pod.pod}"[:63]
     with psycopg.connect(pod.relay_dsn, autocommit=True, application_name=name) as connection:
         configure_registering(connection)
-        row = connection.execute("select pg_is_in_recovery(), pg_try_advisory_lock(%s, %s)", RELAY_LOCK).fetchone()
-        assert row is not None
-        if not row[1]:
+        (is_standby,) = connection.execute("select pg_is_in_recovery()").fetchone() or (False,)
+        if not _gets_lock(connection):
             holder = held_by(connection) or "a session that has just ended"
             raise RelayBusyError(
                 f"Pod {pod.pod} is held by {holder}; stop the workers with `tieout down`, then open the epoch."
             )
-        if row[0]:
+        if is_standby:
             raise PropagationError(
                 f"The server of pod {pod.pod} is a standby; promote it, or point the pod's DSNs at the primary."
             )
