@@ -37,16 +37,17 @@ def compare_stored(run: PodRun, shape: Shape, write: Callable[[PodRun], None]) -
     run = replace(run, scope=None) if is_whole else run
     write(run)
     # Asked again, because a build may have begun while the rows were read.
-    right = STORED if is_still_newest(run, stand) else _as_of(stand, cut, shape)
+    right = STORED if is_still_newest(run, stand) else as_of(stand, cut, shape)
     outcome = compare(run.connection, shape, EXPECTED, right, run.context.limits)
     return Findings(outcomes=[outcome], is_whole=is_whole, cut=cut, cut_vector={run.pod: str(cut)})
 
 
-def _as_of(stand: Stand, cut: int, shape: Shape) -> str:
+def as_of(stand: Stand, cut: int, shape: Shape) -> str:
     """Return the stored rows as they were at the newest complete build, at this cut of the pod."""
     if "valid_to_cut" not in shape.names:
         return f"(select * from {STORED} where cut <= {cut:d})"
-    is_ended = stand.has_reached("valid_to_pod", "valid_to_cut")
+    # Builds write both parts of an end. One part alone is no end that a later build wrote: it stays to be seen.
+    is_ended = f"{stand.has_reached('valid_to_pod', 'valid_to_cut')} or valid_to_pod is null or valid_to_cut is null"
     ends = ", ".join(f"case when {is_ended} then {name} end as {name}" for name in ("valid_to_pod", "valid_to_cut"))
     return f"(select * replace ({ends}) from {STORED} where valid_from_cut <= {cut:d})"
 
