@@ -68,6 +68,7 @@ GENERATED = (
         "memory",
         "refusals",
         "scratch",
+        "search",
         "supervisor",
     ),
     "watch",

@@ -171,7 +171,7 @@ def test_reset_leaves_nothing(folder: Path, session_folder: Path, monkeypatch: p
     monkeypatch.setenv("TIEOUT_VAR_DIR", str(copy))
     with session.open_session(SILENT) as values:
         assert values.lake_data_path.startswith(str(copy))
-        for name in ("lake", "dagster", "backup"):
+        for name in ("lake", "dagster", "backup", "search"):
             (copy / name).mkdir(exist_ok=True)
     lifecycle.reset()
     assert [path.name for path in copy.iterdir()] == []
