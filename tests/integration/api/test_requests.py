@@ -95,7 +95,8 @@ def test_the_document_is_openapi_3_1(asked: Asked) -> None:
 
 @pytest.mark.parametrize("size", [BODY_BYTES_MAX + 1])
 def test_a_body_that_is_too_large_is_refused(asked: Asked, size: int) -> None:
-    _is_problem(asked.ask("GET", "/v1/products", content=b"x" * size), 413, "body-too-large")
+    problem = _is_problem(asked.ask("GET", "/v1/products", content=b"x" * size), 413, "body-too-large")
+    assert problem["status"] == 413
 
 
 def test_an_operator_sees_how_everything_stands(asked: Asked) -> None:

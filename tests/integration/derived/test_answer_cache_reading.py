@@ -285,6 +285,7 @@ def test_a_lost_connection_drops_everything(
                 server.client_kill_filter(_id=client["id"])
     wait_until(lambda: near.get(KEY) is None, timeout_seconds=20, failure=lambda: "The answer is held still.")
     held_by(reader, near, page)
+    assert near.get(KEY) is not None, "a new connection tracks again"
 
 
 HERD = """
