@@ -36,7 +36,11 @@ PAGE = (1200, 900)
 WINDOW = (2600, 1500)
 ROOM = 800
 """CSS pixels that Dagster's pages need around the graph, both sides together."""
-LEFT_OUT = ("freshness",)
+WAREHOUSE = ("staging", "intermediate", "marts")
+COLLAPSED = (*WAREHOUSE, "freshness")
+"""What the picture of all stores shows as one node a group: the warehouse has its own picture."""
+DRAWN_SCALE = 0.75
+"""Dagster draws no edges and shortens the names below a scale of 0.6."""
 GRAPH_SECONDS = 180.0
 INTERRUPTED = 130
 """The exit code of a program that Ctrl-C ended."""
@@ -45,7 +49,9 @@ LOADED = """query { assetNodes { groupName } workspaceOrError { ... on Workspace
 DRAWN = """(() => { const graph = [...document.querySelectorAll('svg')].find(one => one.querySelector('foreignObject'));
     if (!graph) return null;
     const box = graph.getBoundingClientRect(); return [box.x, box.y, box.width, box.height] })()"""
-COMPLETE = "document.querySelectorAll('foreignObject').length > 10 && !document.body.innerText.includes('Loading')"
+SCALE = """Number([...document.querySelectorAll('svg')].find(one => one.querySelector('foreignObject'))
+    .parentElement.style.transform.match(/matrix\\(([0-9.]+)/)[1])"""
+COMPLETE = "document.querySelectorAll('foreignObject').length > 10 && !document.body.innerText.match('Loading|fetching statuses')"
 TERMINAL = """<!doctype html><meta charset="utf-8"><style>
 body {{ margin: 0; background: #14181f; display: inline-block; }}
 pre {{ margin: 0; padding: 18px 22px; font: 14px/1.35 "DejaVu Sans Mono", monospace; color: #dbe2ea; }}
@@ -110,18 +116,24 @@ def daily(page: Browser, folder: Path, cuts: Sequence[str]) -> None:
 
 
 def graph(page: Browser, address: str) -> None:
-    """Take a picture of the graph with every group expanded except `freshness`, which repeats the other groups."""
+    """Take the pictures of the graph: all stores with the warehouse as three groups, and the warehouse's models."""
     groups = _groups(address)
-    expanded = ",".join(f"global@global:{name}" for name in groups if name not in LEFT_OUT)
-    graph_address = f"{address}/asset-groups?{urllib.parse.urlencode({'expanded': expanded})}"
+    _graph(page, address, [name for name in groups if name not in COLLAPSED], IMAGES / "graph.png")
+    _graph(page, address, ["lake", *WAREHOUSE, "finance"], IMAGES / "graph-warehouse.png")
+
+
+def _graph(page: Browser, address: str, expanded: Sequence[str], path: Path) -> None:
+    """Take a picture of the graph with these groups expanded, in a window so large that Dagster draws all of it."""
+    names = ",".join(f"global@global:{name}" for name in expanded)
+    graph_address = f"{address}/asset-groups?{urllib.parse.urlencode({'expanded': names})}"
     page.show(graph_address, width=WINDOW[0], height=WINDOW[1])
     page.wait(f"{DRAWN} != null", what="the graph to be laid out", seconds=GRAPH_SECONDS)
-    # Dagster draws only the visible part of the graph, so we make the window as large as the graph.
     _, _, width, height = page.ask(DRAWN)
-    page.show(graph_address, width=int(width) + ROOM, height=int(height) + ROOM)
+    scale = DRAWN_SCALE / page.ask(SCALE)
+    page.show(graph_address, width=int(width * scale) + ROOM, height=int(height * scale) + ROOM)
     page.wait(f"{DRAWN} != null", what="the graph to be laid out again", seconds=GRAPH_SECONDS)
     page.wait(COMPLETE, what="every node of the graph to say how it stands", seconds=GRAPH_SECONDS)
-    page.picture(IMAGES / "graph.png", clip=page.ask(DRAWN))
+    page.picture(path, clip=page.ask(DRAWN))
 
 
 def _groups(address: str) -> list[str]:
