@@ -51,7 +51,8 @@ DRAWN = """(() => { const graph = [...document.querySelectorAll('svg')].find(one
     const box = graph.getBoundingClientRect(); return [box.x, box.y, box.width, box.height] })()"""
 SCALE = """Number([...document.querySelectorAll('svg')].find(one => one.querySelector('foreignObject'))
     .parentElement.style.transform.match(/matrix\\(([0-9.]+)/)[1])"""
-COMPLETE = "document.querySelectorAll('foreignObject').length > 10 && !document.body.innerText.match('Loading|fetching statuses')"
+COMPLETE = """document.querySelectorAll('foreignObject').length > 10
+    && !document.body.innerText.match('Loading|fetching statuses')"""
 TERMINAL = """<!doctype html><meta charset="utf-8"><style>
 body {{ margin: 0; background: #14181f; display: inline-block; }}
 pre {{ margin: 0; padding: 18px 22px; font: 14px/1.35 "DejaVu Sans Mono", monospace; color: #dbe2ea; }}
