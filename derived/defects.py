@@ -232,7 +232,9 @@ RULES: Mapping[str, Rules] = {
     "order": ORDER_RULES,
     "payment": Rules(
         known=f"{UNIT} is not null and state.status in ({_values(PAYMENT, 'status')})",
-        fits=_fits(f"state.authorized_minor * {UNIT}", f"state.captured_minor * {UNIT}"),
+        fits=_fits(
+            f"state.authorized_minor * {UNIT}", f"(state.captured_minor::HUGEINT + {' + '.join(DISPUTED)}) * {UNIT}"
+        ),
         agrees="0 <= state.refunded_minor and state.refunded_minor <= state.captured_minor "
         f"and state.captured_minor + {RELEASED} <= state.authorized_minor "
         f"and state.captured_minor = {_sum('captures', 'one.amount_minor')} "
