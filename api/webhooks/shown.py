@@ -11,12 +11,19 @@ from datetime import datetime
 import msgspec
 
 
+class CutRange(msgspec.Struct, frozen=True, kw_only=True):
+    """Cuts of a pod, both ends included."""
+
+    first_cut: int
+    last_cut: int
+
+
 class Replayed(msgspec.Struct, frozen=True, kw_only=True):
     """What is told again, or would be."""
 
     is_preview: bool
-    cuts: dict[str, tuple[int, int]]
-    """Pod -> the first and the last cut."""
+    cuts: dict[str, CutRange]
+    """By pod."""
     events: dict[str, int]
     """Type of event -> how many."""
     total: int
@@ -75,8 +82,8 @@ class PodDelivery(msgspec.Struct, frozen=True, kw_only=True):
     """How many messages a person has skipped; the endpoint is not told of them."""
     skipped_messages: list[SkippedMessage]
     """The newest of them."""
-    not_told: list[tuple[int, int]]
-    """Cuts (first, last) of which the endpoint was told nothing, because it was disabled or full: replay them."""
+    not_told: list[CutRange]
+    """Cuts of which the endpoint was told nothing, because it was disabled or full: replay them."""
     verdict: str
     """consistent, inconsistent, late or unknown."""
     compared_at: datetime | None

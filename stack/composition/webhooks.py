@@ -91,11 +91,17 @@ def standing_json(settings: Settings, standing: Standing) -> dict[str, Any]:
         {
             **asdict(one),
             "verdict": one.verdict.value,
+            "not_told": [_cuts_json(cuts) for cuts in one.not_told],
             "complete_to_time": _time_of(settings, one.pod, one.complete_to_cut),
         }
         for one in standing.pods
     ]
     return {**asdict(standing), "pods": pods}
+
+
+def _cuts_json(cuts: tuple[int, int]) -> dict[str, int]:
+    first, last = cuts
+    return {"first_cut": first, "last_cut": last}
 
 
 def _time_of(settings: Settings, pod: str, cut: int | None) -> datetime | None:
@@ -157,7 +163,7 @@ def _replayed(
 
 def replay_json(planned: Replay, *, is_preview: bool) -> dict[str, Any]:
     """Return a replay as values that JSON can hold."""
-    cuts = {pod: list(cuts) for pod, cuts in planned.cuts.items()}
+    cuts = {pod: _cuts_json(cuts) for pod, cuts in planned.cuts.items()}
     return {"is_preview": is_preview, "cuts": cuts, "events": dict(planned.events), "total": planned.total}
 
 

@@ -211,6 +211,11 @@ def test_every_reference_of_the_document_is_there() -> None:
     assert found <= set(schemas)
 
 
+def test_no_schema_is_a_tuple() -> None:
+    """Generators of clients refuse `prefixItems`; what has two parts is an object that names them."""
+    assert "prefixItems" not in msgspec.json.encode(document(ROUTES)).decode()
+
+
 def test_nothing_that_takes_money_or_stock_reads_a_cached_answer() -> None:
     functions = {route.name: getattr(route.handler, "func", route.handler) for route in ROUTES}
     reading = {name for name, function in functions.items() if "services.answers" in inspect.getsource(function)}
