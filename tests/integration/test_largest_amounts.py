@@ -20,6 +20,7 @@ from contracts.verdicts import Verdict
 from derived.lake_connection import open_lake
 from derived.read_models import migrate as migrate_read_models
 from derived.reports import REPORTS, read_report
+from derived.webhooks.schema import migrate_webhooks
 from finance.presentation import as_csv
 from oltp.commands.authorize_payment import AuthorizePayment
 from oltp.commands.cancel_order import CancelOrder
@@ -130,6 +131,7 @@ class Merchant:
 def merchants(settings: Settings) -> Iterator[list[Merchant]]:
     migrate_lake_of(settings)
     migrate_read_models(settings.read_models_dsn)
+    migrate_webhooks(settings.control_dsn)
     with build_command_pod(settings.pods[0]) as pod:
         opened = [Merchant(pod=pod, currency=currency) for currency in CURRENCIES]
         for merchant in opened:

@@ -11,17 +11,28 @@ from datetime import timedelta
 import psycopg
 import pytest
 
-from bench.repairs import SEED
+from bench.started import SEED
 from bench.world import trade
 from contracts.breaks import BreakState
 from contracts.clock import utc_now
+from contracts.ownership import WEBHOOKS
 from contracts.progress import SILENT
 from contracts.settings import Settings, as_values
 from contracts.verdicts import Verdict
 from drills.damages import account_view as views
-from drills.damages import fulfillment_view, lake, log, oltp, read_models, warehouse
+from drills.damages import (
+    answer_cache,
+    cart,
+    fulfillment_view,
+    lake,
+    log,
+    oltp,
+    read_models,
+    warehouse,
+    webhooks,
+)
 from drills.damages.place import Place
-from drills.damages.rounds import BEFORE_BUILDS, MARTS
+from drills.damages.rounds import BEFORE_BUILDS, MARTS, SERVED
 from repair import audit, ledger
 from repair.repair_run import repair_breaks
 from repair.tools import Repairing
@@ -29,13 +40,16 @@ from repair.values import ActionKind, Budget
 from stack.composition.damaging import place_of
 from stack.composition.migrations import migrate_everything
 from stack.composition.repairing import repairing_tools
+from stack.servers.valkey import EmbeddedValkey
 from tests.scenario.repair_process import repair_until, starter
 
+EVERYWHERE = (*BEFORE_BUILDS, *SERVED, *WEBHOOKS.found_by)
 BEFORE, AFTER = ("claimed", "evidence", "planned"), ("rechecked", "recorded")
 
 
 @pytest.fixture
-def tools(settings: Settings) -> Iterator[Repairing]:
+def tools(settings: Settings, valkey_server: EmbeddedValkey) -> Iterator[Repairing]:
+    settings = replace(settings, carts_url=valkey_server.url(1), cache_url=valkey_server.url(2))
     migrate_everything(settings)
     trade(settings, orders=40, seed=SEED, processes=0)
     with repairing_tools(settings, SILENT) as made:
@@ -55,6 +69,9 @@ def damage_everything(tools: Repairing) -> None:
     views.lose_row(place)
     read_models.position_beyond(fulfillment_view.NAME)(place)
     log.lose_entry(place)
+    cart.of_cart(cart.set_valkey_back)(place)
+    answer_cache.forge_answer(place)
+    webhooks.of_note(webhooks.LOSE)(place)
     lake.lake_beyond(other)
 
 
@@ -110,7 +127,7 @@ def test_a_repair_killed_at_any_step_is_finished_by_the_next(tools: Repairing, r
 def test_a_killed_repair_is_finished_by_the_next(tools: Repairing) -> None:
     dsn = tools.settings.control_dsn
     damage_everything(tools)
-    damaged = record(tools, BEFORE_BUILDS)
+    damaged = record(tools, EVERYWHERE)
 
     # Cuts are loaded from the backup only where neither log nor outbox has them: the test after this one.
     planned = [kind for kind in ActionKind if kind not in (ActionKind.BUILD, ActionKind.LOAD_CUTS)]
@@ -130,7 +147,7 @@ def test_a_killed_repair_is_finished_by_the_next(tools: Repairing) -> None:
         step: (step.split(" ")[1], "interrupted") for step in during
     }
     assert {outcome for step in AFTER for _, outcome in audited(step, tools)} <= {"done", "nothing_to_do"}
-    results = tools.recheck(BEFORE_BUILDS, [pod.pod for pod in tools.settings.pods])
+    results = tools.recheck(EVERYWHERE, [pod.pod for pod in tools.settings.pods])
     assert {result.verdict for result in results} == {Verdict.CONSISTENT}
     check_events(tools.settings)
     assert not audit.interrupted_runs(dsn, ["pod1", "pod2"])
