@@ -1,6 +1,6 @@
 """Damages a system that `tieout up` has started, and only looks: when each was found, repaired, proven and told.
 
-    python -m bench.repairs [--only WORD] [--random N --seed S] [--orders 250] [--patience 420] [--json]
+    python -m bench.repairs [--only WORD] [--random N --seed S] [--orders 250] [--large 500000] [--patience 420]
 
 Nothing is launched: witnesses, the reconciler and the repairer find and repair while orders go on being placed. Without
 `--random` the rounds of the matrix are made one after the other; with it, N random values of any store are changed,
@@ -13,19 +13,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
-import shutil
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 import duckdb
 import psycopg
@@ -34,7 +28,7 @@ from bench.figures import Figure, report
 from bench.looking import Times, Workers, breaks_of_change, read_records, seen_after, times_of, wait
 from bench.random_damages import STORES, change_anything
 from bench.repair_ways import damage_of
-from bench.world import trade
+from bench.started import SEED, say, started_system
 from cli.console import answers, table
 from contracts.breaks import Break
 from contracts.errors import StackError
@@ -44,12 +38,9 @@ from drills.damages.place import Round
 from drills.damages.rounds import ROUNDS
 from stack.composition import session
 from stack.composition.damaging import place_of
-from stack.settings import ROOT, load_settings, without_settings
 
-SEED = 7
 FOUND_P50_SECONDS, FOUND_P99_SECONDS = 5.0, 30.0
 PROVEN_P50_SECONDS, PROVEN_P99_SECONDS, REPAIRED_P50_SECONDS = 30.0, 60.0, 15.0
-COMMAND_SECONDS_MAX = 1_800
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,36 +54,6 @@ class Looked:
     """Why it was not found or not repaired, as far as the system says; empty when it was."""
     seen: float | None = None
     """When a witness saw it, in seconds after it; None: none did, or it was not asked."""
-
-
-@contextmanager
-def started_system(*, orders: int, has_traffic: bool) -> Iterator[Settings]:
-    """Start a system by `tieout up` in a temporary folder; stop and delete it afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix="tieout-bench-"))
-    folder.chmod(0o711)
-    environment = {**without_settings(os.environ), "TIEOUT_VAR_DIR": str(folder), "PYTHONPATH": str(ROOT)}
-
-    def tieout(*arguments: str) -> None:
-        command = [sys.executable, "-P", "-m", "cli", *arguments]
-        done = subprocess.run(
-            command, check=False, capture_output=True, text=True, env=environment, cwd=ROOT, timeout=COMMAND_SECONDS_MAX
-        )
-        # 1: something differs, which is no failure here.
-        if done.returncode not in (0, 1):
-            raise StackError(f"`tieout {arguments[0]}` failed: {done.stderr.strip()[-800:]}")
-
-    try:
-        _say("starting a system by `tieout up`")
-        tieout("up", "--detach", *([] if has_traffic else ["--no-traffic"]))
-        settings = load_settings({"TIEOUT_VAR_DIR": str(folder)})
-        trade(settings, orders=orders, seed=SEED, processes=0)
-        _say("comparing everything before the first damage")
-        tieout("reconcile")
-        yield settings
-    finally:
-        tieout("down")
-        tieout("reset", "--yes")
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def look_at_round(settings: Settings, one: Round, patience: float) -> tuple[list[Looked], list[Outcome]]:
@@ -134,18 +95,18 @@ def look_at_rounds(
     outcomes: list[Outcome] = []
     is_whole = True
     for one in rounds:
-        _say(f"{one.name}: {len(one.cells)} damages")
+        say(f"{one.name}: {len(one.cells)} damages")
         try:
             seen, judged = look_at_round(settings, one, patience)
         except (LookupError, StackError, psycopg.Error, duckdb.Error) as error:
-            _say(f"{one.name} could not be made: {type(error).__name__}: {error}")
+            say(f"{one.name} could not be made: {type(error).__name__}: {error}")
             is_whole = False
             continue
         looked, outcomes = looked + seen, outcomes + judged
-        _say(f"{one.name}: {sum(outcome.is_expected for outcome in judged)} came to what they must")
+        say(f"{one.name}: {sum(outcome.is_expected for outcome in judged)} came to what they must")
         for outcome in judged:
             if outcome.faults:
-                _say(f"  {outcome.store}, {outcome.damage}: {'; '.join(outcome.faults)}")
+                say(f"  {outcome.store}, {outcome.damage}: {'; '.join(outcome.faults)}")
     return looked, outcomes, is_whole
 
 
@@ -160,7 +121,7 @@ def _correct(settings: Settings, dones: Sequence[Done], patience: float) -> None
         assert done.cell.undo is not None
         done.cell.undo(place_of(settings, done.pod), done.harm)
     if corrected and not wait(lambda: not unsettled(settings.control_dsn), patience):
-        _say(f"left: {unsettled(settings.control_dsn)[:3]}")
+        say(f"left: {unsettled(settings.control_dsn)[:3]}")
 
 
 def look_at_random(
@@ -170,7 +131,7 @@ def look_at_random(
     dice, changes = random.Random(seed), []
     for number in range(count):
         changes.append(change_anything(settings, dice, stores))
-        _say(f"{number + 1}: {changes[-1]}")
+        say(f"{number + 1}: {changes[-1]}")
         time.sleep(pause)
 
     def times() -> list[Times]:
@@ -219,6 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--pause", type=float, default=10.0, help="seconds between two random damages (default 10)")
     parser.add_argument("--patience", type=float, default=420.0, help="seconds to look at the last one (default 420)")
     parser.add_argument("--orders", type=int, default=250, help="orders placed before the first damage (default 250)")
+    parser.add_argument("--large", type=int, default=0, help="orders that the first pod has besides (default 0)")
     parser.add_argument("--no-traffic", action="store_true", help="place no orders meanwhile")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     options = parser.parse_args(arguments)
@@ -231,7 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     is_whole = True
     with (
         session.ended_by_signals(),
-        started_system(orders=options.orders, has_traffic=not options.no_traffic) as settings,
+        started_system(orders=options.orders, has_traffic=not options.no_traffic, large=options.large) as settings,
     ):
         if before := unsettled(settings.control_dsn):
             raise StackError(f"Something differs before anything was damaged: {before[0]}")
@@ -249,10 +211,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             looked, outcomes, is_whole = look_at_rounds(settings, rounds, options.patience)
         taken = workers.taken()
     return max(_report(looked, outcomes, taken, is_json=options.json), int(not is_whole))
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def _report(

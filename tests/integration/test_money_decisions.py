@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from bench.repairs import SEED
+from bench.started import SEED
 from bench.world import trade
 from contracts.breaks import Break, BreakState
 from contracts.errors import ConflictError, InputError

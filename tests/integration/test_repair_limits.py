@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg import errors, sql
 
-from bench.repairs import SEED
+from bench.started import SEED
 from bench.world import trade
 from contracts.breaks import Break, BreakState
 from contracts.clock import utc_now

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from bench.repair_ways import InProcess, run_round
-from bench.repairs import SEED
+from bench.started import SEED
 from bench.world import trade
 from contracts.progress import SILENT
 from contracts.settings import Settings, as_values

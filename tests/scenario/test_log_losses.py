@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bench.repair_ways import CommandLine, run_round
-from bench.repairs import SEED
+from bench.started import SEED
 from bench.world import running_system, trade
 from drills.damages.outcomes import unsettled
 from drills.damages.rounds import ROUNDS
