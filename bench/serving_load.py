@@ -35,13 +35,14 @@ from bench.commands import LOCATION, MERCHANT, UNITS
 from bench.figures import Figure, measured
 from bench.looking import Workers
 from bench.started import started_system, tieout
+from contracts.events.merchant import TaxRate
 from contracts.ids import uuid7
 from contracts.settings import PodSettings, Settings
 from contracts.waiting import wait_until
 from drills.damages.outcomes import unsettled
 from oltp.commands.execute import build_command_pod, execute
 from oltp.commands.receive_stock import ReceiveStock, StockInput
-from oltp.commands.register_merchant import RegisterMerchant, TaxRate
+from oltp.commands.register_merchant import RegisterMerchant
 from oltp.commands.upsert_product import UpsertProduct, VariantInput
 from stack.composition import session
 from stack.composition.keys import key_store
