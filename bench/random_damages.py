@@ -35,6 +35,7 @@ NO_FACTS = frozenset(
     }
 )
 TRIES = 60
+ROWS_MAX = 5_000
 COLUMNS = """
 select c.table_name, c.column_name, format('%%s', case when c.data_type = 'ARRAY' then substr(c.udt_name, 2) || '[]'
        else c.udt_name end) as type
@@ -104,9 +105,7 @@ def _in_postgres(settings: Settings, store: str, dice: random.Random) -> Change 
         table = dice.choice(sorted({one[0] for one in known}))
         column, kind = dice.choice([(one[1], one[2]) for one in known if one[0] == table])
         names = {"table": sql.Identifier(store, table), "column": sql.Identifier(column), "type": sql.SQL(kind)}
-        rows = connection.execute(
-            sql.SQL("select ctid::text, {column}::text, to_jsonb(t) from {table} as t order by ctid").format(**names)
-        ).fetchall()
+        rows = _some_rows(connection, names, dice)
         if not rows:
             return None
         place, before, row = dice.choice(rows)
@@ -120,6 +119,24 @@ def _in_postgres(settings: Settings, store: str, dice: random.Random) -> Change 
         # A table of a read model may not say the pod; then the keys of its row tell which breaks are its.
         of_pod = pod.pod if store == OLTP else row.get("pod") or ""
         return _made(store, of_pod, f"{table}.{column}", before, after, row)
+
+
+def _some_rows(
+    connection: psycopg.Connection[Any], names: Mapping[str, sql.Composable], dice: random.Random
+) -> list[tuple[str, str | None, dict[str, Any]]]:
+    """Return rows that lie together, of a place that the dice choose: a large table is not read whole."""
+    size = sql.SQL("select pg_relation_size({table}::text::regclass) / 8192").format(
+        table=sql.Literal(names["table"].as_string(connection))
+    )
+    ((pages,),) = connection.execute(size).fetchall()
+    query = sql.SQL(
+        "select ctid::text, {column}::text, to_jsonb(t) from {table} as t where ctid >= %s::tid order by ctid limit %s"
+    ).format(**names)
+    # A chosen page may be empty, and none comes after it.
+    for page in (dice.randrange(max(1, pages)), 0):
+        if rows := connection.execute(query, (f"({page},1)", ROWS_MAX)).fetchall():
+            return rows
+    return []
 
 
 def _write_postgres(
@@ -151,7 +168,11 @@ def _in_lake(settings: Settings, store: str, dice: random.Random) -> Change | No
         table = dice.choice(sorted({one[0] for one in known}))
         column, kind = dice.choice([(one[1], one[2]) for one in known if one[0] == table])
         path = f"lake.{table}"
-        rows = lake.execute(f'select rowid, "{column}"::varchar from {path} order by rowid').fetchall()
+        (count,) = lake.execute(f"select count(*) from {path}").fetchone() or (0,)
+        first = dice.randrange(max(1, count - ROWS_MAX))
+        rows = lake.execute(
+            f'select rowid, "{column}"::varchar from {path} order by rowid limit {ROWS_MAX} offset {first}'
+        ).fetchall()
         if not rows:
             return None
         place, before = dice.choice(rows)
