@@ -48,12 +48,12 @@ def build_app(services: Services, routes: Sequence[Route] = ROUTES) -> FastAPI:
         exception_handlers={HTTPException: _told},
     )
     for route in routes:
-        app.add_api_route(
+        # A route of Starlette: FastAPI's own would solve dependencies, of which ours have none, for every request.
+        app.add_route(
             route.path,
             endpoint_of(route, services),
             methods=["GET", "HEAD"] if route.method == "GET" else [route.method],
             name=route.name,
-            response_model=None,
             include_in_schema=False,
         )
     app.openapi = lambda: document(routes)  # type: ignore[method-assign]

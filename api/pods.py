@@ -127,7 +127,7 @@ class Pods:
                 if attempt == FENCED_ATTEMPTS - 1:
                     raise
                 continue
-            where = partial(_position, pod, command.merchant_id, idempotency_key)
+            where = partial(_position, pod, command.merchant_id, idempotency_key, notes)
             return Done(answer=answer, where=where, is_replayed=notes.is_replayed)
         raise AssertionError("The last attempt returns or raises.")
 
@@ -166,8 +166,10 @@ def connection_of(pod: CommandPod) -> Iterator[psycopg.Connection[Any]]:
         raise StackError(f"{pod.pod}'s database cannot be reached: {reason}") from None
 
 
-def _position(pod: CommandPod, merchant_id: str, idempotency_key: str) -> Position | None:
+def _position(pod: CommandPod, merchant_id: str, idempotency_key: str, notes: Notes) -> Position | None:
     """Return where the write of a command is; None when the pod cannot say: the command is done all the same."""
+    if notes.lsn:
+        return Position(pod=pod.pod, lsn=notes.lsn, xid=notes.xid)
     try:
         with connection_of(pod) as connection:
             row = connection.execute(_WHERE, (merchant_id, idempotency_key)).fetchone()

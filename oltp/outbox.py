@@ -22,7 +22,7 @@ from contracts.events.common import AggregateState, encode_payload
 from contracts.limits import EVENT_BYTES_MAX, NEW_EVENT_BYTES_MAX
 from oltp.transaction import CommandTransaction
 
-_INSERT = """
+INSERT = """
 insert into oltp.outbox (
     event_id, merchant_id, aggregate_type, aggregate_id, aggregate_version, event_type, schema_version, payload,
     occurred_at, causation_id, correlation_id, traceparent, directory_epoch
@@ -33,7 +33,7 @@ from json_to_recordset(%s::json) as event (
     schema_version integer, payload json
 )
 """
-"""The parameter is one JSON array of events. The type json keeps its text, so the payload is stored byte for byte."""
+"""The last parameter is one JSON array of events. The type json keeps the payload's text, byte for byte."""
 
 _INSERT_KEPT = """
 insert into oltp.outbox (
@@ -82,11 +82,14 @@ def publish(tx: CommandTransaction, before: AggregateState | None, after: Aggreg
 
 def publish_all(tx: CommandTransaction, changes: Sequence[Change]) -> None:
     """Insert the events of several changes with one statement, in the order given."""
-    events = [_event(tx, change) for change in changes]
-    if events:
-        text = msgspec.json.encode(events).decode()
-        ours = (tx.occurred_at, tx.causation_id, tx.correlation_id, tx.traceparent, tx.directory_epoch)
-        tx.query(_INSERT, [*ours, text])
+    if changes:
+        tx.query(INSERT, insert_parameters(tx, changes))
+
+
+def insert_parameters(tx: CommandTransaction, changes: Sequence[Change]) -> list[Any]:
+    """Return the parameters of INSERT for the events of several changes."""
+    events = msgspec.json.encode([_event(tx, change) for change in changes]).decode()
+    return [tx.occurred_at, tx.causation_id, tx.correlation_id, tx.traceparent, tx.directory_epoch, events]
 
 
 def publish_kept(tx: CommandTransaction, changes: Sequence[tuple[CommandTransaction, Change]]) -> None:

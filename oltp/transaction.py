@@ -36,6 +36,10 @@ class Notes(msgspec.Struct, kw_only=True):
 
     is_replayed: bool = False
     """Whether the answer was stored by an earlier run under the same key."""
+    lsn: str = ""
+    """The end of the write-ahead log after the commit; empty: the caller has to ask where the write is."""
+    xid: int = 0
+    """The id of the transaction that was committed."""
 
 
 class Expected(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,6 +88,8 @@ class CommandTransaction:
     notes: Notes | None = None
     expects: Expected | None = None
     """None: any version will do."""
+    xid: int = 0
+    """The id of the transaction; 0: it was not asked."""
     kept: KeptBack | None = None
     """None: the command runs alone, and its writes are queued at once."""
 

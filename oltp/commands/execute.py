@@ -78,8 +78,10 @@ with claimed as (
 )
 select
     exists (select from claimed),
-    (select directory_epoch from oltp.residents where merchant_id = %(merchant_id)s)
+    (select directory_epoch from oltp.residents where merchant_id = %(merchant_id)s),
+    pg_current_xact_id()::text::bigint
 """
+_END_OF_LOG = "select pg_current_wal_insert_lsn()::text"
 _STORED = """
 select command, body_hash, response::text, field_hashes::text from oltp.idempotency_keys
 where merchant_id = %(merchant_id)s and idempotency_key = %(key)s
@@ -128,6 +130,9 @@ class Command(msgspec.Struct, Generic[Answer], frozen=True, kw_only=True, forbid
             answer = self.run(tx)
             store_answer(tx, self, answer)
             commit(tx)
+            end_of_log = None if tx.notes is None else tx.query(_END_OF_LOG)
+        if tx.notes is not None and end_of_log is not None and (row := end_of_log.fetchone()):
+            tx.notes.lsn, tx.notes.xid = row[0], tx.xid
         return answer
 
 
@@ -318,10 +323,10 @@ def claim(tx: CommandTransaction, command: Command[Any], request: Request) -> Co
     claimed = tx.query(_CLAIM, values)
     command.foresee(tx)
     row = claimed.fetchone()
-    is_claimed, directory_epoch = (bool(row[0]), row[1]) if row else (False, None)
-    if not is_claimed:
+    if row is None or not row[0]:
         return None
-    return tx if command.REGISTERS else residing(tx, command, directory_epoch)
+    tx = replace(tx, xid=row[2])
+    return tx if command.REGISTERS else residing(tx, command, row[1])
 
 
 def residing(tx: CommandTransaction, command: Command[Any], directory_epoch: int | None) -> CommandTransaction:

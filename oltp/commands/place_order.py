@@ -41,7 +41,7 @@ from oltp.domain.reservations import take_over
 from oltp.outbox import Change
 from oltp.store import stock
 from oltp.store.rows import ask, load, save_all
-from oltp.store.sales import Sellable, sellables
+from oltp.store.sales import Sellable, merchant_and_sellables, sellables
 from oltp.transaction import CommandTransaction
 
 
@@ -97,7 +97,8 @@ class PlaceOrder(Command[OrderState], frozen=True, kw_only=True):
 
     def foresee(self, tx: CommandTransaction) -> None:
         """Ask for the merchant and for what the lines sell."""
-        tx.foreseen["merchant"], tx.foreseen["sellables"] = _asked(tx, self)
+        skus = [line.sku for line in self.lines]
+        tx.foreseen["merchant"], tx.foreseen["sellables"] = merchant_and_sellables(tx, self.merchant_id, skus)
 
     def run(self, tx: CommandTransaction) -> OrderState:
         """Return the placed order. Raises InputError, ConflictError or a subclass of these."""

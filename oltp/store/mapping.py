@@ -153,12 +153,12 @@ class AggregateMapping:
 
 
 @cache
-def insert_statement(mappings: tuple[AggregateMapping, ...]) -> bytes:
-    """Insert new aggregates of these types with all their parts.
+def insert_statement(mappings: tuple[AggregateMapping, ...], afterwards: str = "") -> bytes:
+    """Insert new aggregates of these types with all their parts; `afterwards`: a statement that runs after that.
 
-    Parameters, per type: a JSON object of further columns, a JSON array of states.
+    Parameters: those of `afterwards`, then per type a JSON object of further columns and a JSON array of states.
     """
-    parts: list[str] = []
+    parts = [f"afterwards as ({afterwards})"] if afterwards else []
     for mapping in mappings:
         parts.append(f"{_states(mapping)} as ({_given_states(mapping)})")
         if mapping is not mappings[-1]:

@@ -28,7 +28,7 @@ import msgspec
 
 from contracts.errors import NotFoundError, PreconditionError
 from contracts.events.common import AggregateState, Value
-from oltp.outbox import Change, publish_all, publish_kept
+from oltp.outbox import INSERT, Change, insert_parameters, publish_all, publish_kept
 from oltp.store.mapping import MAPPINGS, AggregateMapping, ChildMapping, PartRow, insert_statement
 from oltp.transaction import CommandTransaction, Expected
 
@@ -70,7 +70,7 @@ def ask(
 ) -> Callable[[], State]:
     """Send the query of `load` and return a function that waits for its answer, so that queries share a round trip."""
     answer = ask_by(tx, state_type, merchant_id, state_type.ID_FIELD, aggregate_id, lock=lock)
-    return lambda: _required(answer(), state_type, merchant_id, aggregate_id)
+    return lambda: required(answer(), state_type, merchant_id, aggregate_id)
 
 
 def ask_by(
@@ -112,13 +112,16 @@ def save_all(tx: CommandTransaction, changes: Sequence[Change], extra: Mapping[s
     """Write several changes: all new aggregates in one statement, then the changed aggregates, then all events.
 
     Changes of one type stay in the order given; types are written in the order in which they first appear. An aggregate
-    may appear only once. In a batch the changes are kept back for `write_kept`.
+    may appear only once. When all are new, the same statement inserts their events, after them. In a batch the changes
+    are kept back for `write_kept`.
     """
     if tx.kept is not None:
         tx.kept.saves.append((tx, changes, extra or {}))
-        return
-    _write_rows(tx, changes, extra or {})
-    publish_all(tx, changes)
+    elif changes and all(change.before is None for change in changes):
+        _insert_new(tx, _by_type(changes), extra or {}, changes)
+    else:
+        _write_rows(tx, changes, extra or {})
+        publish_all(tx, changes)
 
 
 def write_kept(tx: CommandTransaction) -> None:
@@ -146,9 +149,7 @@ def remove(tx: CommandTransaction, state: AggregateState) -> None:
 
 
 def _write_rows(tx: CommandTransaction, steps: Sequence[Change | Step], extra: Mapping[str, Any]) -> None:
-    by_type: dict[AggregateMapping, list[Change | Step]] = {}
-    for step in steps:
-        by_type.setdefault(MAPPINGS[type(step.after)], []).append(step)
+    by_type = _by_type(steps)
     _insert_new(tx, by_type, extra)
     for mapping, mine in by_type.items():
         if changed := [step for step in mine if step.before is not None]:
@@ -157,22 +158,34 @@ def _write_rows(tx: CommandTransaction, steps: Sequence[Change | Step], extra: M
                 _write_parts(tx, mapping, child, changed, extra)
 
 
+def _by_type(steps: Sequence[Change | Step]) -> dict[AggregateMapping, list[Change | Step]]:
+    by_type: dict[AggregateMapping, list[Change | Step]] = {}
+    for step in steps:
+        by_type.setdefault(MAPPINGS[type(step.after)], []).append(step)
+    return by_type
+
+
 def advance(tx: CommandTransaction, state: AggregateState) -> None:
     """Give a locked aggregate's root its next version and change nothing else; the caller must publish the event."""
     tx.query(MAPPINGS[type(state)].advance, (state.merchant_id, state.aggregate_id))
 
 
 def _insert_new(
-    tx: CommandTransaction, by_type: Mapping[AggregateMapping, Sequence[Change | Step]], extra: Mapping[str, Any]
+    tx: CommandTransaction,
+    by_type: Mapping[AggregateMapping, Sequence[Change | Step]],
+    extra: Mapping[str, Any],
+    published: Sequence[Change] = (),
 ) -> None:
+    """Insert the new aggregates; `published`: insert these events in the same statement, after the aggregates."""
     created = {
         mapping: states
         for mapping, changes in by_type.items()
         if (states := [change.after for change in changes if change.before is None])
     }
     if created:
-        parameters = [text for states in created.values() for text in (_json(extra), _json(states))]
-        tx.query(insert_statement(tuple(created)), parameters)
+        events = insert_parameters(tx, published) if published else []
+        states = [text for states in created.values() for text in (_json(extra), _json(states))]
+        tx.query(insert_statement(tuple(created), INSERT if published else ""), [*events, *states])
 
 
 def _write_parts(
@@ -213,7 +226,8 @@ def _rows_by_key(
     return {tuple(row[name] for name in child.key): row for row in rows}
 
 
-def _required(found: list[State], state_type: type[State], merchant_id: str, aggregate_id: str) -> State:
+def required(found: list[State], state_type: type[State], merchant_id: str, aggregate_id: str) -> State:
+    """Return the only state that was found; NotFoundError when there is none."""
     if not found:
         name = state_type.AGGREGATE_TYPE.replace("_", " ")
         raise NotFoundError(f"Merchant {merchant_id} has no {name} {aggregate_id}.")
