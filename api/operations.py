@@ -36,6 +36,10 @@ class Operations:
     """What each copy promises when it is down, and the newest drill that proves it."""
     notifications: Callable[[int], list[Shown]] = _missing
     """At most so many notifications of the payment provider that wait or are parked, the oldest first."""
+    disputes: Callable[..., list[Shown]] = _missing
+    """By `merchant_id` (None: all), `is_ended` and `limit`, the newest first."""
+    find_dispute: Callable[[str], Shown] = _missing
+    """One dispute with what was said of it; NotFoundError."""
     periods: Callable[[], list[Shown]] = _missing
     """The closed months with their certificates."""
     certificate: Callable[[str], bytes] = _missing

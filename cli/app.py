@@ -21,6 +21,7 @@ from cli.commands.closing import add_commands as add_closing
 from cli.commands.comparing import add_commands as add_comparing
 from cli.commands.coverage import add_commands as add_coverage
 from cli.commands.dbt import add_commands as add_dbt
+from cli.commands.disputes import add_commands as add_disputes
 from cli.commands.draining import add_commands as add_draining
 from cli.commands.drills import add_commands as add_drills
 from cli.commands.hot_stock import add_commands as add_hot_stock
@@ -92,6 +93,7 @@ add_imports(app)
 add_closing(app)
 add_books(app)
 add_repair(app)
+add_disputes(app)
 add_draining(app)
 add_repairs(app)
 add_search(app)

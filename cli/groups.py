@@ -22,6 +22,7 @@ HEADINGS = {
         "repair",
         "alerts",
         "notifications",
+        "disputes",
         "drill",
     ),
     "On call: bring copies back": (

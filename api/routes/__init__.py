@@ -14,6 +14,7 @@ from api.routes.about import ROUTES as ABOUT
 from api.routes.carts import ROUTES as CARTS
 from api.routes.catalog import ROUTES as CATALOG
 from api.routes.checkouts import ROUTES as CHECKOUTS
+from api.routes.disputes import ROUTES as DISPUTES
 from api.routes.keys import ROUTES as KEYS
 from api.routes.merchants import ROUTES as MERCHANTS
 from api.routes.operator import ROUTES as OPERATOR
@@ -41,6 +42,7 @@ ROUTES: tuple[Route, ...] = (
     *CHECKOUTS,
     *ORDERS,
     *PAYMENTS,
+    *DISPUTES,
     *_of_copies(),
     *CATALOG,
     *MERCHANTS,

@@ -1,6 +1,7 @@
 """Routes by which operators look at the system: status, freshness, breaks, repairs, promises, and finance's files.
 
-Belongs here: looking. Does not belong here: deciding, which `tieout` does with a person's name and reason.
+Belongs here: looking. Does not belong here: deciding, which `tieout` does with a person's name and reason; disputes
+(`api/routes/disputes.py`).
 """
 
 from __future__ import annotations

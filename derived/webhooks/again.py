@@ -8,10 +8,10 @@ Belongs here: choosing events in the lake, and noting them. Does not belong here
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, LiteralString
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 
@@ -21,10 +21,13 @@ from contracts.webhooks import TOLD_AGGREGATES
 from derived.lake_schema import EVENTS
 from derived.webhooks.following import delivery_row
 from derived.webhooks.messages import ToldEvent, body_of
+from derived.webhooks.skipping import end_skips, keep_skipped
 
 if TYPE_CHECKING:
     import duckdb
 
+Afterwards = Callable[[psycopg.Cursor[Any], Sequence[Sequence[Any]]], None]
+"""What is done with notes in the transaction that has written them."""
 AT_ONCE = 500
 """How many deliveries are noted in one commit: the sender waits for none of them long."""
 
@@ -49,12 +52,6 @@ on conflict (endpoint_id, event_id) do update set
     event_type = excluded.event_type, recorded_at = excluded.recorded_at, state = 'waiting', body = excluded.body,
     acknowledged_at = null, first_failed_at = null, next_attempt_at = null
 """
-# A repair leaves what a person has skipped as it is; only who asks for a replay has it told.
-_REPAIR = _AGAIN.replace(
-    "state = 'waiting', body = excluded.body,",
-    """state = case when deliveries.state = 'skipped' then 'skipped' else 'waiting' end,
-    body = case when deliveries.state = 'skipped' then null else excluded.body end,""",
-)
 _SUBSCRIBED = """
 select s.merchant_id, s.from_cut, s.until_cut, s.event_types from webhooks.subscriptions as s
 inner join webhooks.endpoints as e on e.endpoint_id = s.endpoint_id and e.deleted_at is null
@@ -136,7 +133,8 @@ def replay(lake: duckdb.DuckDBPyConnection, control_dsn: str, planned: Replay, *
             given = (endpoint.endpoint_id, endpoint.merchant_id, pod, first, last, list(endpoint.event_types))
             connection.execute(_SUBSCRIBE, (*given, endpoint.version))
             condition, values = _chosen(endpoint, pod, first, last)
-            _note(connection, pod, ((endpoint.endpoint_id, row) for row in _read(lake, condition, values)))
+            rows = ((endpoint.endpoint_id, row) for row in _read(lake, condition, values))
+            _note(connection, pod, rows, end_skips)
     return planned
 
 
@@ -157,7 +155,8 @@ def note_again(lake: duckdb.DuckDBPyConnection, control_dsn: str, pod: str, keys
             values = {"pod": pod, "events": events}
             rows = [row for row in _read(lake, "pod = $pod and event_id in (select unnest($events))", values)]
             due = [row for row in rows if _is_told(row, subscribed)]
-            _note(connection, pod, ((endpoint_id, row) for row in due), _REPAIR)
+            # A repair skips again what a person has skipped; only who asks for a replay has it told.
+            _note(connection, pod, ((endpoint_id, row) for row in due), keep_skipped)
             told += len(due)
             for event_id in set(events) - {row[0] for row in due}:
                 withdrawn += connection.execute(_WITHDRAW, (endpoint_id, event_id)).rowcount
@@ -224,7 +223,7 @@ def _note(
     connection: psycopg.Connection[Any],
     pod: str,
     found: Iterator[tuple[str, Sequence[Any]]],
-    statement: LiteralString = _AGAIN,
+    afterwards: Afterwards,
 ) -> None:
     batch: list[tuple[Any, ...]] = []
     for endpoint_id, row in found:
@@ -232,14 +231,17 @@ def _note(
         event = ToldEvent._make(told)
         batch.append(delivery_row(endpoint_id, event, pod, epoch, cut, body_of(event)))
         if len(batch) == AT_ONCE:
-            _write(connection, batch, statement)
+            _write(connection, batch, afterwards)
             batch = []
-    _write(connection, batch, statement)
+    _write(connection, batch, afterwards)
 
 
-def _write(connection: psycopg.Connection[Any], batch: Sequence[tuple[Any, ...]], statement: LiteralString) -> None:
+def _write(connection: psycopg.Connection[Any], batch: Sequence[tuple[Any, ...]], afterwards: Afterwards) -> None:
+    if not batch:
+        return
     with connection.transaction(), connection.cursor() as cursor:
-        cursor.executemany(statement, batch)
+        cursor.executemany(_AGAIN, batch)
+        afterwards(cursor, batch)
 
 
 def from_cuts_at(lake: duckdb.DuckDBPyConnection, pods: Sequence[str], moment: datetime) -> dict[str, int]:

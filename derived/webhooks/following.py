@@ -24,6 +24,7 @@ from contracts.ownership import WEBHOOKS
 from contracts.settings import Settings
 from contracts.webhooks import TOLD_AGGREGATES, public_type
 from derived.webhooks.messages import ToldEvent, body_of
+from derived.webhooks.skipping import keep_skipped
 from derived.webhooks.subscribing import Subscription, adopt, subscriptions_for
 from streams.log import EventLog
 from streams.logs import build_log
@@ -150,6 +151,8 @@ class WebhookProjection:
                 rows = _deliveries(work.entries, found)
                 while some := list(islice(rows, ROWS_AT_ONCE)):
                     cursor.executemany(NOTE, some)
+                    # Where the positions were set back, or lost with the notes, these may have been noted before.
+                    keep_skipped(cursor, some)
             _move(cursor, work.pod, work.epoch, work.positions, work.data_at)
 
     def parked_events(self, pod: str, keys: Collection[str] | None = None) -> Sequence[ParkedEvent]:

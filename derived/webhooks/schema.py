@@ -6,6 +6,8 @@
   from these rows and the lake what must have been told.
 - `deliveries`: one row per endpoint and event. Its body is kept until the endpoint has acknowledged it, or a person has
   skipped it. A skipped one is kept for ever, because what is complete except for it must say so.
+- `skips`: that a person has skipped a message, who and why. A note is only a copy: one that is noted again, because it
+  was lost, is skipped again. Rows stay; a replay, which tells the message after all, ends them.
 - `positions`: how far the log was followed. They change in one transaction with deliveries and subscriptions.
 
 Belongs here: the tables. Does not belong here: statements on them.
@@ -126,6 +128,32 @@ do $$ begin
                 check (state in ('waiting', 'acknowledged', 'withdrawn', 'skipped')),
             add constraint deliveries_skipped_check
                 check (state <> 'skipped' or (skipped_at is not null and skipped_because <> ''));
+    end if;
+end $$;
+do $$ begin
+    if to_regclass('webhooks.skips') is null then
+        create table webhooks.skips (
+            endpoint_id text not null,
+            event_id text not null,
+            pod text not null,
+            cut bigint not null,
+            event_type text not null,
+            aggregate_type text not null,
+            aggregate_id text not null,
+            skipped_at timestamptz not null,
+            skipped_by text not null,
+            skipped_because text not null check (skipped_because <> ''),
+            -- Since when a replay tells the message after all; null: it is skipped.
+            ended_at timestamptz,
+            primary key (endpoint_id, event_id, skipped_at)
+        );
+        create unique index skip_that_stands on webhooks.skips (event_id, endpoint_id) where ended_at is null;
+        create index skips_by_pod on webhooks.skips (pod) where ended_at is null;
+        -- What was skipped before this table was there.
+        insert into webhooks.skips
+        select endpoint_id, event_id, pod, cut, event_type, aggregate_type, aggregate_id, skipped_at, skipped_by,
+               skipped_because
+        from webhooks.deliveries where state = 'skipped';
     end if;
 end $$;
 create index if not exists deliveries_skipped on webhooks.deliveries (endpoint_id, pod) where state = 'skipped';

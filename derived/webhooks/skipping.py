@@ -4,8 +4,11 @@ Of an aggregate only the oldest waiting message is ever sent, so one that is alw
 and in the end parks its endpoint. A skipped message counts as noted and not as told: the endpoint's standing names it
 for ever, and a replay tells it after all.
 
-Belongs here: looking at one message, and skipping it. Does not belong here: who may do so, letting the endpoint go on
-afterwards (`api/webhooks/store.py`).
+The decision is kept apart from the note, in `webhooks.skips`: a note that was lost, and is noted again by whomever, is
+skipped again in the same transaction.
+
+Belongs here: looking at one message, skipping it, and keeping it skipped. Does not belong here: who may do so, letting
+the endpoint go on afterwards (`api/webhooks/store.py`).
 """
 
 from __future__ import annotations
@@ -36,6 +39,29 @@ update webhooks.deliveries
 set state = 'skipped', body = null, next_attempt_at = null, skipped_at = %(now)s, skipped_by = %(by)s,
     skipped_because = %(reason)s
 where endpoint_id = %(endpoint_id)s and event_id = %(event_id)s and state = 'waiting'
+"""
+_DECIDE = """
+insert into webhooks.skips (
+    endpoint_id, event_id, pod, cut, event_type, aggregate_type, aggregate_id, skipped_at, skipped_by, skipped_because
+)
+select endpoint_id, event_id, pod, cut, event_type, aggregate_type, aggregate_id, skipped_at, skipped_by,
+       skipped_because
+from webhooks.deliveries where endpoint_id = %s and event_id = %s and state = 'skipped'
+on conflict do nothing
+"""
+_KEEP = """
+update webhooks.deliveries as d
+set state = 'skipped', body = null, next_attempt_at = null, skipped_at = s.skipped_at, skipped_by = s.skipped_by,
+    skipped_because = s.skipped_because
+from unnest(%s::text[], %s::text[]) as noted (endpoint_id, event_id)
+inner join webhooks.skips as s
+    on s.endpoint_id = noted.endpoint_id and s.event_id = noted.event_id and s.ended_at is null
+where d.endpoint_id = s.endpoint_id and d.event_id = s.event_id and d.state = 'waiting'
+"""
+_END = """
+update webhooks.skips as s set ended_at = clock_timestamp()
+from unnest(%s::text[], %s::text[]) as told (endpoint_id, event_id)
+where s.endpoint_id = told.endpoint_id and s.event_id = told.event_id and s.ended_at is null
 """
 
 
@@ -80,7 +106,18 @@ def skip(control_dsn: str, endpoint_id: str, event_id: str, *, by: str, reason: 
             return found
         values = {"endpoint_id": endpoint_id, "event_id": event_id, "now": now, "by": by, "reason": reason}
         connection.execute(_SKIP, values)
+        connection.execute(_DECIDE, (endpoint_id, event_id))
         return _found(connection, (endpoint_id, event_id))
+
+
+def keep_skipped(cursor: psycopg.Cursor[Any], notes: Sequence[Sequence[Any]]) -> None:
+    """Skip what a person has skipped of these notes (endpoint, event, ...), which the same transaction has written."""
+    cursor.execute(_KEEP, ([note[0] for note in notes], [note[1] for note in notes]))
+
+
+def end_skips(cursor: psycopg.Cursor[Any], notes: Sequence[Sequence[Any]]) -> None:
+    """End the decisions to skip these notes (endpoint, event, ...), because they are told after all."""
+    cursor.execute(_END, ([note[0] for note in notes], [note[1] for note in notes]))
 
 
 def _checked(connection: psycopg.Connection[Any], endpoint_id: str, event_id: str, lock: str = "") -> Message:

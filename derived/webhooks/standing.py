@@ -12,7 +12,7 @@ results and the breaks, which the caller passes in.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -40,15 +40,21 @@ where s.endpoint_id = any(%s) group by s.endpoint_id, s.pod, p.cut order by s.en
 """
 _DELIVERIES = """
 select endpoint_id, pod, count(*) filter (where state = 'waiting'), count(*) filter (where state = 'acknowledged'),
-       min(cut) filter (where state = 'waiting'), min(recorded_at) filter (where state = 'waiting'),
-       count(*) filter (where state = 'skipped')
+       min(cut) filter (where state = 'waiting'), min(recorded_at) filter (where state = 'waiting')
 from webhooks.deliveries where endpoint_id = any(%s) group by endpoint_id, pod
 """
-_SKIPPED = """
-select endpoint_id, pod, event_id, cut, event_type, aggregate_type, aggregate_id, skipped_at, skipped_by,
-       skipped_because
-from webhooks.deliveries where endpoint_id = any(%s) and state = 'skipped' order by skipped_at desc limit %s
+# By the decisions, so that a lost note is named as well; what was none of the endpoint's business is not.
+_SKIPS = """
+from webhooks.skips as s
+left join webhooks.deliveries as d on d.endpoint_id = s.endpoint_id and d.event_id = s.event_id
+where s.endpoint_id = any(%s) and s.ended_at is null and d.state is distinct from 'withdrawn'
 """
+_SKIPPED = f"""
+select s.endpoint_id, s.pod, s.event_id, s.cut, s.event_type, s.aggregate_type, s.aggregate_id, s.skipped_at,
+       s.skipped_by, s.skipped_because
+{_SKIPS} order by s.skipped_at desc limit %s
+"""
+_SKIP_COUNTS = f"select s.endpoint_id, s.pod, count(*) {_SKIPS} group by s.endpoint_id, s.pod"
 SKIPPED_SHOWN = 100
 # From one subscription to the next: cuts of which the endpoint was told nothing.
 _NOT_TOLD = """
@@ -107,9 +113,9 @@ class PodStanding:
     """When the oldest event was recorded that the endpoint does not have."""
     acknowledged: int
     """Of those whose notes are kept."""
-    skipped: int
+    skipped: int = 0
     """How many messages a person has skipped."""
-    skipped_messages: tuple[SkippedMessage, ...]
+    skipped_messages: tuple[SkippedMessage, ...] = ()
     """The newest of them."""
     not_told: tuple[tuple[int, int], ...]
     """Cuts (first, last) of which it was told nothing, because it was disabled or full."""
@@ -157,6 +163,7 @@ def standings(
         counts = {(row[0], row[1]): row[2:] for row in connection.execute(_DELIVERIES, [ids]).fetchall()}
         holes = connection.execute(_NOT_TOLD, [ids]).fetchall()
         skipped = _skipped(connection, ids)
+        skips = {(row[0], row[1]): row[2] for row in connection.execute(_SKIP_COUNTS.encode(), [ids]).fetchall()}
     return [
         Standing(
             endpoint_id=row[0],
@@ -168,7 +175,11 @@ def standings(
             failed_at=row[7],
             failed_because=row[8],
             pods=tuple(
-                _pod_standing(one, counts, holes, skipped, proofs.get(one[1]), broken, now)
+                replace(
+                    _pod_standing(one, counts, holes, proofs.get(one[1]), broken, now),
+                    skipped=skips.get((one[0], one[1]), 0),
+                    skipped_messages=tuple(skipped.get((one[0], one[1]), ())),
+                )
                 for one in pods
                 if one[0] == row[0]
             ),
@@ -180,7 +191,7 @@ def standings(
 def _skipped(connection: psycopg.Connection[Any], ids: Sequence[str]) -> dict[tuple[str, str], list[SkippedMessage]]:
     found: dict[tuple[str, str], list[SkippedMessage]] = {}
     with connection.cursor(row_factory=dict_row) as cursor:
-        for row in cursor.execute(_SKIPPED, (ids, SKIPPED_SHOWN)):
+        for row in cursor.execute(_SKIPPED.encode(), (ids, SKIPPED_SHOWN)):
             found.setdefault((row.pop("endpoint_id"), row.pop("pod")), []).append(SkippedMessage(**row))
     return found
 
@@ -207,13 +218,12 @@ def _pod_standing(
     known: Sequence[Any],
     counts: Mapping[tuple[str, str], Sequence[Any]],
     holes: Sequence[Sequence[Any]],
-    skipped: Mapping[tuple[str, str], Sequence[SkippedMessage]],
     proof: Proof | None,
     broken: frozenset[tuple[str, str]],
     now: datetime,
 ) -> PodStanding:
     endpoint_id, pod, from_cut, noted_cut = known
-    waiting, acknowledged, waiting_cut, oldest_at, skips = counts.get((endpoint_id, pod), (0, 0, None, None, 0))
+    waiting, acknowledged, waiting_cut, oldest_at = counts.get((endpoint_id, pod), (0, 0, None, None))
     is_late = oldest_at is not None and (now - oldest_at).total_seconds() > WEBHOOKS.late_seconds_max
     verdict = _verdict(proof, is_broken=(endpoint_id, pod) in broken, is_late=is_late)
     complete = None
@@ -227,8 +237,6 @@ def _pod_standing(
         waiting=waiting,
         oldest_waiting_at=oldest_at,
         acknowledged=acknowledged,
-        skipped=skips,
-        skipped_messages=tuple(skipped.get((endpoint_id, pod), ())),
         not_told=tuple((hole[2], hole[3]) for hole in holes if (hole[0], hole[1]) == (endpoint_id, pod)),
         verdict=verdict,
         compared_at=None if proof is None else proof.checked_at,

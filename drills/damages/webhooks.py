@@ -1,4 +1,4 @@
-"""Damages of the notes of what merchants are told: notes lost, forged, changed, withdrawn.
+"""Damages of the notes of what merchants are told: notes lost, forged, changed, withdrawn, skipped.
 
 They are made with SQL, past the rules. The damaged endpoint is one of its own per merchant, which is disabled: nothing
 is sent to it, whatever is noted. Belongs here: these damages and their required outcomes. Does not belong here:
@@ -40,6 +40,21 @@ insert into webhooks.deliveries (
 select endpoint_id, %(ghost)s, merchant_id, pod, epoch, cut, position, aggregate_type, aggregate_id, event_type,
        recorded_at, 'acknowledged', null, 1, 200, now()
 from webhooks.deliveries where endpoint_id = %(endpoint_id)s and event_id = %(event_id)s
+"""
+LOSE_SKIPPED = """
+with decided as (
+    insert into webhooks.skips (
+        endpoint_id, event_id, pod, cut, event_type, aggregate_type, aggregate_id, skipped_at, skipped_by,
+        skipped_because
+    )
+    select endpoint_id, event_id, pod, cut, event_type, aggregate_type, aggregate_id, now(), 'a damage', 'a damage'
+    from webhooks.deliveries where endpoint_id = %(endpoint_id)s and event_id = %(event_id)s
+)
+delete from webhooks.deliveries where endpoint_id = %(endpoint_id)s and event_id = %(event_id)s
+"""
+SKIP = """
+update webhooks.deliveries set state = 'skipped', body = null, skipped_at = now(), skipped_because = 'a damage'
+where endpoint_id = %(endpoint_id)s and event_id = %(event_id)s
 """
 CHANGE = """
 update webhooks.deliveries set cut = cut + %(cuts)s
@@ -95,5 +110,7 @@ CELLS = {
         _cell("acknowledged note of an event that nobody has", FORGE, Class.EXTRA),
         _cell("note says another cut", CHANGE, Class.DIFFERENT),
         _cell("note withdrawn", WITHDRAW, Class.MISSING),
+        _cell("note lost of a message that a person has skipped", LOSE_SKIPPED, Class.MISSING),
+        _cell("note says that a person has skipped it", SKIP, Class.DIFFERENT),
     ),
 }

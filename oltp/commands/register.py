@@ -24,6 +24,7 @@ from oltp.commands.open_dispute import OpenDispute
 from oltp.commands.place_order import PlaceOrder
 from oltp.commands.put_back import PutBack
 from oltp.commands.receive_stock import ReceiveStock
+from oltp.commands.record_dispute import RecordDispute
 from oltp.commands.redeem_gift_card import RedeemGiftCard
 from oltp.commands.register_merchant import RegisterMerchant
 from oltp.commands.release_payment import ReleasePayment
@@ -61,6 +62,7 @@ COMMANDS = (
     PlaceOrder,
     PutBack,
     ReceiveStock,
+    RecordDispute,
     RedeemGiftCard,
     RegisterMerchant,
     ReleasePayment,

@@ -21,6 +21,9 @@ from contracts.errors import InputError
 from contracts.events.common import Value
 from contracts.limits import MERCHANT_REFERENCE, REFERENCE
 
+BY_HAND = "by hand"
+"""The provider of what a person has said instead of the provider; such rows are kept for ever."""
+
 WAITS_AT_MOST = timedelta(hours=1)
 """After this time a notification that still waits is parked. The longest wait that heals by itself is that of a call
 which `oltp/settling.py` finishes, after ten minutes."""
@@ -47,6 +50,9 @@ class NotificationKind(StrEnum):
     DISPUTE_OPENED = "dispute.opened"
     DISPUTE_WON = "dispute.won"
     DISPUTE_LOST = "dispute.lost"
+
+
+DISPUTE_KINDS = (NotificationKind.DISPUTE_OPENED, NotificationKind.DISPUTE_WON, NotificationKind.DISPUTE_LOST)
 
 
 class NotificationState(StrEnum):

@@ -16,6 +16,8 @@ from contracts.events.common import Value
 from contracts.struct_types import make_known
 from contracts.text import visible
 from oltp.domain.notifications import (
+    BY_HAND,
+    DISPUTE_KINDS,
     WAITS_AT_MOST,
     Notification,
     NotificationState,
@@ -33,6 +35,12 @@ insert into oltp.provider_notifications (
 )
 values (%s, %s, %s, %s, %s, %s, %s)
 on conflict do nothing
+"""
+_INSERT_SAID = """
+insert into oltp.provider_notifications (
+    provider, event_id, merchant_id, kind, authorization_reference, body, state, reason, decided_by
+)
+values (%s, %s, %s, %s, %s, %s, 'applied', %s, %s)
 """
 _LOCK = """
 select body, state, clock_timestamp() - received_at, (
@@ -90,6 +98,15 @@ from oltp.provider_notifications
 where (state = any(%(states)s)) and (%(event_id)s::text is null or event_id = %(event_id)s)
 order by received_at, provider, event_id
 limit %(limit)s
+"""
+_ABOUT_DISPUTES = f"""
+select provider, event_id, merchant_id, kind, provider_key, authorization_reference, state, reason, decided_by,
+    attempts, received_at, tried_at, body
+from oltp.provider_notifications
+where merchant_id = %s and authorization_reference = %s
+    and kind in ({", ".join(f"'{kind}'" for kind in DISPUTE_KINDS)})
+order by received_at, provider, event_id
+limit %s
 """
 _COUNTS = """
 select
@@ -150,6 +167,13 @@ def insert(connection: psycopg.Connection[Row], provider: str, notification: Not
         ],
     )
     return cursor.rowcount == 1
+
+
+def insert_said(tx: CommandTransaction, said: Notification, *, reason: str, by: str) -> None:
+    """Store what a person has said instead of the provider, with why and who, as applied."""
+    body = msgspec.json.encode(said).decode()
+    names = (BY_HAND, said.id, said.merchant_id, said.type, stored_reference(said.authorization_reference))
+    tx.query(_INSERT_SAID, [*names, body, reason, by])
 
 
 def lock(
@@ -225,7 +249,19 @@ def listed(
     connection: psycopg.Connection[Any], states: list[str], *, event_id: str | None = None, limit: int = 100
 ) -> list[Stored]:
     """Return notifications in these states, the oldest first; `event_id`: only those with this id."""
-    rows = connection.execute(_LISTED, {"states": states, "event_id": event_id, "limit": limit}).fetchall()
+    return _stored(connection.execute(_LISTED, {"states": states, "event_id": event_id, "limit": limit}).fetchall())
+
+
+def about_disputes(
+    connection: psycopg.Connection[Any], merchant_id: str, authorization_reference: str, limit: int
+) -> list[Stored]:
+    """Return what was said of disputes about an authorization, in any state, the oldest first."""
+    return _stored(
+        connection.execute(_ABOUT_DISPUTES.encode(), (merchant_id, authorization_reference, limit)).fetchall()
+    )
+
+
+def _stored(rows: list[tuple[Any, ...]]) -> list[Stored]:
     names = Stored.__struct_fields__
     return [msgspec.convert(dict(zip(names, row, strict=True)), Stored) for row in rows]
 

@@ -2,8 +2,8 @@
 
 The lake holds exactly what the manifests name, which other pairs prove; a subscription names cuts. So of every endpoint
 this finds, key by key, what was noted and need not be, and what had to be and is not. Each note that is there was
-acknowledged by its endpoint, or it waits, or a person has skipped it. Belongs here: that comparison. Does not belong
-here: how notes are made (`derived/webhooks/`).
+acknowledged by its endpoint, or it waits, or a person has skipped it, which the decisions say. Belongs here: that
+comparison. Does not belong here: how notes are made (`derived/webhooks/`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from reconcile.pair import Findings, Pair, PodRun, Stage
 from reconcile.parked import ParkedAggregate
 from reconcile.scoping import postgres_condition
 from reconcile.scratch import load, table
-from reconcile.shapes import BIGINT, VARCHAR, Column, Shape, names_aggregate
+from reconcile.shapes import BIGINT, BOOLEAN, VARCHAR, Column, Shape, names_aggregate
 from reconcile.view_positions import known_positions, shown
 
 NAME = "webhooks"
@@ -33,6 +33,7 @@ DELIVERIES = Shape(
     columns=(
         *(Column(name=name, type=VARCHAR) for name in ("merchant_id", "aggregate_type", "aggregate_id", "event_type")),
         Column(name="cut", type=BIGINT),
+        Column(name="is_skipped", type=BOOLEAN),
     ),
     aggregate=names_aggregate,
 )
@@ -46,9 +47,11 @@ inner join webhooks.endpoints as e on e.endpoint_id = s.endpoint_id and e.delete
 left join webhooks.kept as k on k.endpoint_id = s.endpoint_id and k.pod = s.pod
 where s.pod = $1
 """
+SKIPS = "select endpoint_id, event_id from webhooks.skips where pod = $1 and ended_at is null"
 # What was withdrawn is no note: if it had to be told after all, it is missing.
 NOTED = """
-select d.endpoint_id, d.event_id, d.merchant_id, d.aggregate_type, d.aggregate_id, d.event_type, d.cut
+select d.endpoint_id, d.event_id, d.merchant_id, d.aggregate_type, d.aggregate_id, d.event_type, d.cut,
+       d.state = 'skipped' as is_skipped
 from webhooks.deliveries as d
 left join webhooks.endpoints as e on e.endpoint_id = d.endpoint_id
 left join webhooks.kept as k on k.endpoint_id = d.endpoint_id and k.pod = d.pod
@@ -58,10 +61,12 @@ where d.pod = $1 and d.state <> 'withdrawn' and e.deleted_at is null and d.cut >
 EXPECTED = """
 insert into {target}
 select distinct s.endpoint_id, e.event_id, e.merchant_id, e.aggregate_type, e.aggregate_id,
-       regexp_replace(e.event_type, '_', '.') as event_type, e.cut
+       regexp_replace(e.event_type, '_', '.') as event_type, e.cut,
+       d.event_id is not null as is_skipped
 from ({events}) as e
 inner join {subscriptions} as s
     on s.merchant_id = e.merchant_id and e.cut between s.from_cut and s.until_cut and e.cut > s.pruned_cut
+left join {skips} as d on d.endpoint_id = s.endpoint_id and d.event_id = e.event_id
 where list_contains(string_split(s.event_types, ','), regexp_replace(e.event_type, '_', '.'))
 """
 
@@ -78,6 +83,7 @@ def _compare(run: PodRun) -> Findings:
         is_whole = run.scope is None or floor < run.scope.since_cut
         run = replace(run, scope=None) if is_whole else run
         load(run.connection, "webhook_subscriptions", stream(cursor, SUBSCRIPTIONS, (run.pod,)))
+        load(run.connection, "webhook_skips", stream(cursor, SKIPS, (run.pod,)))
         looked_at, bound = _in_scope(run)
         load(run.connection, "webhook_notes", stream(cursor, NOTED.format(looked_at=looked_at), (run.pod, *bound)))
     if not _has_rows(run, "webhook_subscriptions") and not _has_rows(run, "webhook_notes"):
@@ -131,8 +137,8 @@ def _expected(run: PodRun, positions: Sequence[PartitionPosition]) -> str:
     names = "e.event_id, e.merchant_id, e.aggregate_type, e.aggregate_id, e.event_type, e.cut"
     for aggregate_type in TOLD_AGGREGATES:
         events, bound = extent.select(names, aggregate_type)
-        subscriptions = table("webhook_subscriptions")
-        query = EXPECTED.format(target=target, events=events, subscriptions=subscriptions)
+        sides = {name: table(f"webhook_{name}") for name in ("subscriptions", "skips")}
+        query = EXPECTED.format(target=target, events=events, **sides)
         run.connection.execute(query, bound)
     return target
 
@@ -143,9 +149,9 @@ WEBHOOK_PAIR = Pair(
     right="control database: webhooks.deliveries, acknowledged, waiting or skipped",
     description="Of every endpoint, exactly the events that its merchant must be told of, each noted once.",
     cannot_catch=(
-        "An acknowledgement that an endpoint gave and did not mean; a note that was marked as acknowledged or skipped "
-        "by hand; replayed events of cuts whose notes were pruned; events that the lake does not have (the OLTP pairs "
-        "find those)."
+        "An acknowledgement that an endpoint gave and did not mean; a note that was marked as acknowledged by hand; a "
+        "decision to skip that was written by hand; replayed events of cuts whose notes were pruned; events that the "
+        "lake does not have (the OLTP pairs find those)."
     ),
     copy=NAME,
     stage=Stage.OWN,

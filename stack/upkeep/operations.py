@@ -28,6 +28,8 @@ def build_operations(settings: Settings) -> Operations:
         repairs=partial(_repairs, settings),
         promises=partial(_promises, settings),
         notifications=partial(_notifications, settings),
+        disputes=partial(_disputes, settings),
+        find_dispute=partial(_find_dispute, settings),
         periods=partial(_periods, settings),
         certificate=partial(_certificate, settings),
         report_file=partial(_report_file, settings),
@@ -82,6 +84,18 @@ def _notifications(settings: Settings, limit: int) -> list[Shown]:
     found = [(pod.pod, one) for pod in settings.pods for one in open_notifications(pod.reader_dsn, limit=limit)]
     found.sort(key=lambda named: named[1].received_at)
     return [{"pod": pod, **msgspec.to_builtins(one)} for pod, one in found[:limit]]
+
+
+def _disputes(settings: Settings, *, merchant_id: str | None, is_ended: bool, limit: int) -> list[Shown]:
+    from stack.composition.disputes import all_disputes
+
+    return all_disputes(settings, merchant_id=merchant_id, is_ended=is_ended, limit=limit)
+
+
+def _find_dispute(settings: Settings, dispute_id: str) -> Shown:
+    from stack.composition.disputes import dispute_shown
+
+    return dispute_shown(settings, dispute_id)
 
 
 def _periods(settings: Settings) -> list[Shown]:

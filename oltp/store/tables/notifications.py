@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, DateTime, Index, Table, Text, func, text
 
-from oltp.domain.notifications import NotificationState
+from oltp.domain.notifications import DISPUTE_KINDS, NotificationState
 from oltp.store.tables.columns import known, merchant_column, not_negative, text_column
 from oltp.store.tables.metadata import metadata
 
@@ -21,7 +21,7 @@ provider_notifications = Table(
     text_column("body"),
     Column("state", Text, nullable=False, server_default=text("'pending'")),
     Column("reason", Text, nullable=False, server_default=text("''")),
-    # The person who decided about a parked one.
+    # The person who decided about a parked one, or who said by hand what the provider says.
     text_column("decided_by", nullable=True),
     Column("attempts", BigInteger, nullable=False, server_default=text("0")),
     Column("received_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
@@ -36,4 +36,10 @@ provider_notifications = Table(
     ),
     Index("provider_notifications_key_idx", "merchant_id", "provider_key"),
     Index("provider_notifications_received_at_idx", "received_at", postgresql_using="brin"),
+    Index(
+        "provider_notifications_disputes_idx",
+        "merchant_id",
+        "authorization_reference",
+        postgresql_where=text(f"kind in ({', '.join(repr(str(kind)) for kind in DISPUTE_KINDS)})"),
+    ),
 )

@@ -128,6 +128,8 @@ payment_disputes = part_table(
     CheckConstraint("amount_minor > 0", name="amount_minor_positive"),
     CheckConstraint("(status = 'opened') = (ended_at is null)", name="ended_has_moment"),
     UniqueConstraint("payment_id", "provider_reference"),
+    # A merchant's disputes are listed in this order.
+    Index("payment_disputes_merchant_idx", "merchant_id", "opened_at", "payment_dispute_id"),
 )
 
 refunds = root_table(

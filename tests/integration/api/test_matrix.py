@@ -17,7 +17,9 @@ from api.declaring import Role
 from api.openapi import document
 from api.routes import ROUTES
 from api.webhooks.store import Wanted
+from contracts.events.payment import DisputeStatus
 from contracts.ids import uuid7
+from oltp.commands.record_dispute import RecordDispute
 from tests.integration.api.conftest import RIVAL, Asked
 from tests.integration.shop import LOCATION, MERCHANT
 
@@ -76,6 +78,14 @@ ROWS = {
     "complete_refund": row(A, body={}, hidden=True),
     "fail_refund": row(A, body={"failure_reason": "test"}, hidden=True),
     "issue_gift_card": row(A, body={"funding": "granted", "amount_minor": 100, "source": "test", "reason": "test"}),
+    "list_disputes": row(A),
+    "get_dispute": row(A, hidden=True),
+    "list_all_disputes": row(OP),
+    "find_dispute": row(OP),
+    "record_dispute": row(
+        OP,
+        body={"provider_reference": "dp_2", "status": "won", "recorded_by": "test", "recorded_because": "test"},
+    ),
     "get_account": row(S, A),
     "search_products": row(S, A),
     "suggest": row(S, A),
@@ -136,6 +146,15 @@ def ids(asked: Asked) -> dict[str, str]:
     shop = asked.shop
     order = shop.place(("MUG", 1))
     payment = shop.pay(shop.place(("PIN", 2)))
+    disputed = RecordDispute(
+        merchant_id=MERCHANT,
+        payment_id=payment.payment_id,
+        provider_reference="dp_1",
+        status=DisputeStatus.OPENED,
+        amount_minor=1,
+        recorded_by="test",
+        recorded_because="test",
+    )
     ((product_id,),) = shop.query("select product_id::text from oltp.products where title = 'Mug'")
     return {
         "name": "not-found",
@@ -143,6 +162,8 @@ def ids(asked: Asked) -> dict[str, str]:
         "variant_id": shop.variants["MUG"],
         "order_id": order.order_id,
         "payment_id": payment.payment_id,
+        "dispute_id": shop.do(disputed).dispute.payment_dispute_id,
+        "merchant_id": MERCHANT,
         "refund_id": str(uuid7()),
         "reservation_id": order.reservation_id or "",
         "customer_id": "c1",
