@@ -1,7 +1,8 @@
 """Which aggregates a stranger's snapshot of the lake changed: DuckLake names the rows of a snapshot, before and after.
 
-So a write to one row of a large table asks to compare one aggregate, and not the table. Belongs here: asking the lake
-for these rows. Does not belong here: seeing the snapshot (`witness/lake.py`), comparing.
+So a write to one row of a large table asks to compare one aggregate, and not the table. The lake also says in which
+cuts a row of the outbox may be that was changed: in those the log is compared. Belongs here: asking the lake for these
+rows and cuts. Does not belong here: seeing the snapshot (`witness/lake.py`), comparing.
 """
 
 from __future__ import annotations
@@ -24,6 +25,12 @@ ID_COLUMNS: Mapping[str, str] = {table: column for pair in PAIRS for table, colu
 """Stored table of the warehouse -> the column that says whose a row is."""
 PLACES = frozenset({EVENTS, *ID_COLUMNS})
 """The tables whose rows say whose they are."""
+
+OUTBOX = "oltp.outbox"
+"""The place of a sighting of an outbox row. It names the aggregate; the pairs of the log look at cuts."""
+CUTS_OF = f"""
+select distinct cut from {RAW_EVENTS} where pod = $pod and aggregate_id = $aggregate_id order by cut limit {ROWS_MAX}
+"""
 
 SNAPSHOT = re.compile(r"snapshot (\d+) ")
 CHANGED = """
@@ -48,12 +55,17 @@ class ChangedRow:
 
 
 def is_narrowable(sighting: KeptSighting) -> bool:
-    """Return whether the lake may say which rows were written."""
-    return (
+    """Return whether the lake may say which rows were written, or in which cuts they are."""
+    return is_of_outbox(sighting) or (
         sighting.kind is SightingKind.UNANNOUNCED
         and sighting.place in PLACES
         and SNAPSHOT.match(sighting.transaction) is not None
     )
+
+
+def is_of_outbox(sighting: KeptSighting) -> bool:
+    """Return whether it is of an outbox row whose cut is not known yet."""
+    return sighting.place == OUTBOX and sighting.aggregate_id is not None and sighting.cuts is None
 
 
 def narrowed(
@@ -66,6 +78,9 @@ def narrowed(
     known: dict[tuple[str, str], list[ChangedRow]] = {}
     found = []
     for one in sightings:
+        if is_of_outbox(one):
+            found += _in_its_cuts(lake, one)
+            continue
         if not is_narrowable(one):
             found.append(one)
             continue
@@ -78,6 +93,12 @@ def narrowed(
         else:
             found.append(one)
     return found
+
+
+def _in_its_cuts(lake: duckdb.DuckDBPyConnection, sighting: KeptSighting) -> list[KeptSighting]:
+    """Return the sighting once for each cut with an event of its aggregate; as it is when the lake knows of none."""
+    rows = lake.execute(CUTS_OF, {"pod": sighting.pod, "aggregate_id": sighting.aggregate_id}).fetchall()
+    return [replace(sighting, cuts=(int(cut) - 1, int(cut))) for (cut,) in rows] or [sighting]
 
 
 def _of_row(sighting: KeptSighting, row: ChangedRow) -> KeptSighting:

@@ -16,30 +16,27 @@ from datetime import datetime
 from functools import partial
 
 import duckdb
-import psycopg
 
 from contracts.errors import InputError, LateError, TieoutError, UnprovenBuildError
 from contracts.ownership import copy_named
 from contracts.scope import Scope
 from contracts.verdicts import PairResult, Verdict
 from reconcile.context import ReconcileContext, wait_for
-from reconcile.entities import entities_of
 from reconcile.figures import Figure, figures_of
 from reconcile.lake_side import parked_aggregates
-from reconcile.log_pairs import of_cuts
-from reconcile.oltp_side import OpenCut, Query, read_queries, select_entity, snapshot_cursor
 from reconcile.pair import Pair, PodRun, Stage, Sweep, compare_pair, result_of
 from reconcile.pairs import pairs_named
 from reconcile.parked import ParkedAggregate
-from reconcile.residence import NOBODY, Moved, forget_away, moved_merchants
-from reconcile.scoping import PodScope, Prepared, at_the_cut, is_small, of_lake, prepare, write_ids
+from reconcile.pod_reading import read_pod
+from reconcile.residence import NOBODY, Moved
+from reconcile.scoping import PodScope, Prepared, is_small, of_lake, prepare, write_ids
 from reconcile.scratch import limit_reached, scratch
 from reconcile.sweep import SweepPlan
 
-EPOCH_OPENED = "select opened_at from oltp.epochs where completed_at is not null order by number desc limit 1"
-
 OnProgress = Callable[[str], None]
 """Called with a sentence that says what the run does now."""
+OnResults = Callable[[list[PairResult]], None]
+"""Called after each stage with its results, while the later stages are not compared yet."""
 
 
 def run_pairs(
@@ -63,6 +60,7 @@ def run_comparison(
     pods: Collection[str] | None = None,
     on_progress: OnProgress | None = None,
     plans: Mapping[str, SweepPlan] | None = None,
+    on_results: OnResults | None = None,
 ) -> Comparison:
     """Compare like `run_pairs`, and also return the totals of operations and finance.
 
@@ -71,7 +69,7 @@ def run_comparison(
     pods in which `journal_identities` was compared, because it reads their tables.
     """
     chosen = tuple(pair for pair in pairs_named(pairs) if pair.copy not in context.absent)
-    run = _Run(context, chosen, _pods_named(context, pods), on_progress or (lambda _: None), plans or {})
+    run = _Run(context, chosen, _pods_named(context, pods), on_progress or (lambda _: None), plans or {}, on_results)
     return Comparison(results=run.results(), figures=run.figures)
 
 
@@ -106,7 +104,9 @@ class _Run:
         pods: Sequence[str],
         on_progress: OnProgress,
         plans: Mapping[str, SweepPlan],
+        on_results: OnResults | None = None,
     ) -> None:
+        self._tell = on_results or (lambda _: None)
         self._context = context
         self._pairs = pairs
         self._pods = pods
@@ -134,14 +134,20 @@ class _Run:
                 self._read_oltp(connection, prepared)
                 for stage in Stage:
                     self._compare_stage(connection, stage)
+                    self._tell(self._known(stage))
         except Exception as error:
             failure = _Failure(verdict=Verdict.UNKNOWN, reason=_sentence(error, self._context))
             for pair, pod in self._open(None):
                 self._results[pair.name, pod] = self._failed(pair, pod, failure)
+        return self._known(None)
+
+    def _known(self, stage: Stage | None) -> list[PairResult]:
+        """Return the results of a stage (None: of all), in the register's order."""
         return [
             replace(self._results[pair.name, pod], epoch_opened_at=self._epochs.get(pod))
             for pair in self._pairs
             for pod in self._pods
+            if stage in (None, pair.stage)
         ]
 
     def _open(self, stage: Stage | None) -> Iterator[tuple[Pair, str]]:
@@ -176,7 +182,7 @@ class _Run:
         for pod in self._pods:
             self._say(f"Reading {pod} at a new cut.")
             try:
-                opened, scope = _read_pod(self._context, connection, pod, self._pairs, prepared.get(pod))
+                opened, scope = read_pod(self._context, connection, pod, self._pairs, prepared.get(pod))
                 self._cuts[pod], self._epochs[pod], self._moved[pod] = opened
                 self._look_at(connection, pod, scope)
             except Exception as error:
@@ -319,46 +325,6 @@ def _workspace(context: ReconcileContext) -> Iterator[duckdb.DuckDBPyConnection]
         ) as ready,
     ):
         yield ready
-
-
-def _read_pod(
-    context: ReconcileContext,
-    connection: duckdb.DuckDBPyConnection,
-    pod: str,
-    pairs: Sequence[Pair],
-    prepared: Prepared | None,
-) -> tuple[tuple[int, datetime | None, Moved], PodScope | None]:
-    """Read the tables that the pairs need from a pod, at a new cut, into scratch tables.
-
-    Returns ((cut, when its epoch was opened or None, which merchants have moved), scope of the run or None).
-    """
-    with context.take_cut(pod) as opened:
-        scope = at_the_cut(prepared, opened.connection, opened.cut, opened.epoch) if prepared else None
-        queries = _queries(opened, context.pods[pod], pairs, scope)
-        with snapshot_cursor(context.pods[pod], opened.exported_snapshot) as cursor:
-            read_queries(connection, cursor, pod, queries)
-        moved = moved_merchants(opened.connection, [dsn for name, dsn in context.pods.items() if name != pod])
-        forget_away(connection, pod, queries, moved)
-        row = opened.connection.execute(EPOCH_OPENED).fetchone()
-        return (opened.cut, None if row is None else row[0], moved), scope
-
-
-def _queries(opened: OpenCut, dsn: str, pairs: Sequence[Pair], scope: PodScope | None) -> dict[str, Query]:
-    types = {kind: None for pair in pairs for kind in pair.aggregate_types}
-    entities = [entity for kind in types for entity in entities_of(kind)]
-    aggregates = scope.aggregates if scope else None
-    queries = {entity.shape.name: select_entity(entity, aggregates) for entity in entities}
-    others = {name: query for pair in pairs for name, query in pair.queries.items()}
-    if others:
-        with psycopg.connect(dsn, autocommit=True) as outside:
-            found = outside.execute("select partition_count from oltp.cuts where cut = %s", (opened.cut,)).fetchone()
-        partition_count = 0 if found is None else int(found[0])
-        ranges = of_cuts(scope.cuts if scope else ())
-        epoch = "'" + opened.epoch.replace("'", "''") + "'"
-        for name, query in others.items():
-            sql = query.format(cut=int(opened.cut), epoch=epoch, partition_count=partition_count, of_cuts=ranges)
-            queries[name] = Query(sql=sql)
-    return queries
 
 
 def _built(context: ReconcileContext, wanted: Mapping[str, int]) -> tuple[dict[str, _Failure], str]:

@@ -193,7 +193,7 @@ def _of_log(connection: psycopg.Connection[Any], plan: SweepPlan, cut: int) -> d
     def end(keys: KeyRange, number: int) -> str | None:
         return cut_text(bounds(keys)[0] + number) if size(keys) > number else None
 
-    seen = (KeyRange(above=cut_text(after), through=cut_text(through)) for after, through in plan.seen_cuts)
+    seen = (KeyRange(above=cut_text(after), through=cut_text(min(through, cut))) for after, through in plan.seen_cuts)
     ranges = (*taken(plan.cut_parts, max(math.ceil((cut - first) * plan.share), 1), size, end), *seen)
     log = Scope(since_cut=plan.since_cut, through_cut=cut, ranges=ranges, unit=ScopeUnit.CUT)
     return {"cuts": tuple(merged([(plan.since_cut, cut), *map(bounds, ranges)])), "log": log}

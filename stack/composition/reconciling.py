@@ -8,15 +8,16 @@ Belongs here: what `tieout reconcile` and the first pass of `make run` do. Does 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import duckdb
+import psycopg
 
 from contracts.clock import utc_now
 from contracts.errors import WarehouseError
-from contracts.ownership import absent_copies, copy_named
+from contracts.ownership import LAKE, LOG, absent_copies, copy_named, family_of
 from contracts.progress import Progress
 from contracts.settings import Settings
 from contracts.text import are, counted
@@ -60,7 +61,7 @@ def reconcile_now(
     `is_incremental`: compare only what changed since the last comparison, keys with breaks, and the next part of the
     sweep. `builder` may be None when no pair needs builds (`needs_builds`).
     """
-    run = f"reconcile {utc_now():%Y-%m-%dT%H:%M:%S.%f}Z"
+    keeper = Keeper(settings=settings, run=f"reconcile {utc_now():%Y-%m-%dT%H:%M:%S.%f}Z")
     with propagating(settings), progress.step("Comparing every store at new cuts") as step:
 
         def build(cuts: Mapping[str, int]) -> Mapping[str, int]:
@@ -76,15 +77,51 @@ def reconcile_now(
         absent = absent_copies(settings)
         plans = plans_for(settings.control_dsn, pods, pairs, utc_now(), absent=absent) if is_incremental else {}
         comparison = run_comparison(context, pairs, on_progress=step.say, plans=plans)
-    return kept(settings, comparison, run=run)
+    return keeper.end(comparison)
 
 
-def kept(settings: Settings, comparison: Comparison, *, run: str) -> Reconciled:
-    """Store the results and figures of a comparison, and record its differences in the ledger of breaks."""
-    save_results(settings.control_dsn, comparison.results)
-    save_figures(settings.control_dsn, comparison.figures, cuts=figured_cuts(comparison.results))
-    recorded = take_in(settings.control_dsn, comparison.results, run=run)
-    return Reconciled(results=comparison.results, figures=comparison.figures, recorded=recorded)
+@dataclass(kw_only=True)
+class Keeper:
+    """Keeps what a comparison finds: a difference at once, because its repair waits for it, and the rest at the end."""
+
+    settings: Settings
+    run: str
+    recorded: Recorded = field(init=False)
+    kept: list[PairResult] = field(default_factory=list)
+    waiting: list[PairResult] = field(default_factory=list)
+    """Of the stages so far, those that are not stored yet."""
+
+    def __post_init__(self) -> None:
+        """Begin with nothing recorded."""
+        self.recorded = Recorded(run=self.run)
+
+    def take(self, results: Sequence[PairResult]) -> None:
+        """Take the results of a stage, and store those there are by now if they differ; what fails is tried at the end.
+
+        What the log lacks waits for the comparison of the lake with it: a repair of the log would hide there what is
+        known to be gone.
+        """
+        self.waiting += results
+        is_lake_known = any(family_of(one.pair) in LAKE.found_by for one in self.waiting)
+        ready = [one for one in self.waiting if is_lake_known or family_of(one.pair) not in LOG.found_by]
+        if any(one.verdict is Verdict.INCONSISTENT for one in ready):
+            with suppress(psycopg.Error):
+                self._keep(ready)
+
+    def end(self, comparison: Comparison) -> Reconciled:
+        """Store what is not stored yet, and the figures; return everything."""
+        known = {(one.pair, one.pod) for one in self.kept}
+        self._keep([one for one in comparison.results if (one.pair, one.pod) not in known])
+        dsn = self.settings.control_dsn
+        save_figures(dsn, comparison.figures, cuts=figured_cuts(comparison.results))
+        return Reconciled(results=comparison.results, figures=comparison.figures, recorded=self.recorded)
+
+    def _keep(self, results: Sequence[PairResult]) -> None:
+        save_results(self.settings.control_dsn, results)
+        self.recorded += take_in(self.settings.control_dsn, results, run=self.run)
+        self.kept += results
+        stored = {(one.pair, one.pod) for one in results}
+        self.waiting = [one for one in self.waiting if (one.pair, one.pod) not in stored]
 
 
 def needs_builds(pairs: Sequence[str] | None) -> bool:

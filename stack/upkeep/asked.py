@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from contracts.events import STATE_TYPES
 from contracts.ownership import LAKE, LOG, OWNER_FAMILIES, copy_named, family_of
 from contracts.sightings import KeptSighting, SightingKind
-from reconcile.changed_rows import ID_COLUMNS
+from reconcile.changed_rows import ID_COLUMNS, is_of_outbox
 from reconcile.entities import tables_of
 from reconcile.pairs import PAIRS
 
 STORED_TABLES = frozenset(ID_COLUMNS)
+EVERY_CUT = (0, 10**18)
+"""More cuts than a pod ever has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +66,11 @@ def targets(sightings: Sequence[KeptSighting], pods: Sequence[str]) -> list[Targ
     return sorted(found, key=lambda target: 0 if target.ids is not None else len(target.pairs))
 
 
+def _cuts_of(sighting: KeptSighting) -> tuple[int, int] | None:
+    """Return in which cuts the log is to be compared; of an outbox row that nobody could place: in all."""
+    return EVERY_CUT if is_of_outbox(sighting) else sighting.cuts
+
+
 def _target(pod: str, sightings: Sequence[KeptSighting]) -> Target:
     named = {pair for one in sightings for pair in pairs_for(one)}
     ids = frozenset(one.aggregate_id for one in sightings if one.aggregate_id is not None)
@@ -71,6 +78,6 @@ def _target(pod: str, sightings: Sequence[KeptSighting]) -> Target:
         pod=pod,
         pairs=tuple(pair.name for pair in PAIRS if pair.name in named),
         ids=ids or None,
-        cuts=tuple(sorted({one.cuts for one in sightings if one.cuts is not None})),
+        cuts=tuple(sorted({cuts for one in sightings if (cuts := _cuts_of(one)) is not None})),
         sighting_ids=tuple(dict.fromkeys(one.sighting_id for one in sightings)),
     )

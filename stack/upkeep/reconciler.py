@@ -41,7 +41,7 @@ from repair.ledger import groups
 from repair.sweeping import plans_for
 from stack.composition.comparison import build_reconcile_context
 from stack.composition.kept_builder import KeptBuilder
-from stack.composition.reconciling import Reconciled, kept, needs_builds
+from stack.composition.reconciling import Keeper, Reconciled, needs_builds
 from stack.scrubbing import scrubber
 from stack.upkeep.asked import pairs_for, targets
 from stack.upkeep.cpu_share import CpuShare
@@ -247,12 +247,12 @@ class Reconciler:
         plans: Mapping[str, SweepPlan],
         on_progress: OnProgress | None = None,
     ) -> Reconciled:
-        run = f"reconciler {self.clock():%Y-%m-%dT%H:%M:%S.%f}Z"
+        keeper = Keeper(settings=self.settings, run=f"reconciler {self.clock():%Y-%m-%dT%H:%M:%S.%f}Z")
         with ExitStack() as stack:
             build = None
             if needs_builds(list(pairs)):
                 build = (self.builder or stack.enter_context(closing(KeptBuilder(settings=self.settings)))).build_to
             # A small pod is compared incrementally, too: these rounds never end, so that each must cost little.
             context = replace(self.build_context(self.settings, build=build), whole_orders_max=0)
-            comparison = run_comparison(context, pairs, pods, on_progress, plans)
-        return kept(self.settings, comparison, run=run)
+            comparison = run_comparison(context, pairs, pods, on_progress, plans, keeper.take)
+        return keeper.end(comparison)

@@ -30,7 +30,7 @@ from repair.sweeping import plans_for
 from stack.composition.comparison import build_reconcile_context
 from stack.composition.migrations import migrate_everything
 from stack.looking.witnesses import read_uncompared
-from stack.upkeep.asked import pairs_for, targets
+from stack.upkeep.asked import EVERY_CUT, pairs_for, targets
 from stack.upkeep.cpu_share import CpuShare
 from stack.upkeep.reconciler import FINANCE_SECONDS, Reconciler, RoundKind
 from stack.upkeep.witness_watch import WitnessWatch
@@ -275,6 +275,28 @@ def test_what_is_seen_during_a_longer_round_is_compared_before_it_ends(
     assert reconciler.share.spent == 1.0 + 3.0  # what the one in between used is in the second round's three, once
 
 
+def test_what_a_round_finds_is_a_break_before_the_round_ends(
+    postgres: Cluster, settings: Settings, reconciler: Reconciler, clock: Clock
+) -> None:
+    reconciler.step()
+    with psycopg.connect(settings.control_dsn) as connection:
+        (before,) = connection.execute("select count(*) from reconcile.results").fetchone() or (0,)
+    clock.now += 2.0
+    with behind_the_outbox(postgres, settings.pods[0]) as connection:
+        connection.execute(
+            """update oltp.orders set customer_id = 'eve'
+               where order_id = (select min(order_id::text)::uuid from oltp.orders)"""
+        )
+    known: list[int] = []
+    reconciler.give_way = lambda: known.append(len(ledger.breaks(settings.control_dsn)))
+    assert reconciler.go_round() is RoundKind.CHANGES
+    assert known[0] == 0 and known[-1] == len(ledger.breaks(settings.control_dsn)) == 1
+    with psycopg.connect(settings.control_dsn) as connection:
+        (after,) = connection.execute("select count(*) from reconcile.results").fetchone() or (0,)
+    # Each result is stored once, whenever that was.
+    assert after - before == newest_rounds(settings.control_dsn)[RoundKind.CHANGES].comparisons
+
+
 def test_what_is_seen_during_a_complete_comparison_does_not_wait_for_it(
     settings: Settings, reconciler: Reconciler
 ) -> None:
@@ -321,6 +343,33 @@ def test_an_event_that_was_changed_in_the_lake_is_looked_for_in_the_cuts_of_its_
     assert reconciler.step() is RoundKind.SEEN
     found = {(item.pair, item.key) for item in ledger.breaks(settings.control_dsn)}
     assert found == {("log_manifests", (event_id,))}
+
+
+def test_an_outbox_row_of_an_old_cut_is_compared_with_the_log_and_the_lake(
+    postgres: Cluster, settings: Settings, reconciler: Reconciler
+) -> None:
+    reconciler.step()
+    with behind_the_outbox(postgres, settings.pods[0]) as connection:
+        event_id, order_id = connection.execute(
+            """update oltp.outbox set traceparent = 'x' where event_id = (
+                   select event_id from oltp.outbox where aggregate_type = 'order' order by position limit 1
+               ) returning event_id::text, aggregate_id"""
+        ).fetchone() or ("", "")
+    seen(settings, of_oltp("oltp.outbox", order_id))
+    assert reconciler.step() is RoundKind.SEEN
+    (found,) = ledger.breaks(settings.control_dsn)
+    assert (found.pair, found.key, found.state) == ("log_manifests", (event_id,), BreakState.OPEN)
+    newest = {(one.pair, one.pod): one for one in results.latest_results(settings.control_dsn)}
+    assert newest["log_manifests", "pod1"].scope is not None  # only the order's cuts, and what is new
+
+
+def test_an_outbox_row_that_nobody_can_place_asks_for_every_cut() -> None:
+    row = KeptSighting(**vars(of_oltp("oltp.outbox", "o1")), sighting_id=1, seen_at=utc_now())
+    placed = replace(row, cuts=(6, 7), sighting_id=2)
+    (target,) = targets([row, placed], ["pod1"])
+    assert target.cuts == (EVERY_CUT, (6, 7)) and target.ids == frozenset({"o1"})
+    (target,) = targets([placed, replace(row, place="oltp.orders")], ["pod1"])
+    assert target.cuts == ((6, 7),)
 
 
 def test_what_is_compared_for_a_sighting_follows_from_its_copy(settings: Settings, shop: Shop) -> None:

@@ -65,7 +65,7 @@ def test_the_lake_is_waited_for_as_long_as_the_lake_may_be_late(
     context: ReconcileContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     time = FakeTime()
-    monkeypatch.setattr(run, "_read_pod", lambda *_: ((7, None, NOBODY), None))
+    monkeypatch.setattr(run, "read_pod", lambda *_: ((7, None, NOBODY), None))
     patient = replace(context, lake_cut=lambda connection, pod: 3, monotonic=time, sleep=time.sleep)
     results = run.run_pairs(patient, ["oltp_lake.order", "operational_finance.orders"])
     assert {result.verdict for result in results} == {Verdict.LATE}
@@ -79,13 +79,34 @@ def test_a_lake_that_needs_what_the_log_has_lost_is_not_waited_for_in_vain(
     time = FakeTime()
     lost = Outcome(compared=1, classes={DifferenceClass.MISSING: 1})
     damaged = replace(OUTBOX_PAIR, compare=lambda _: Findings(outcomes=[lost]))
-    monkeypatch.setattr(run, "_read_pod", lambda *_: ((7, None, NOBODY), None))
+    monkeypatch.setattr(run, "read_pod", lambda *_: ((7, None, NOBODY), None))
     monkeypatch.setattr(run, "pairs_named", lambda _: (damaged, *pairs_named(["oltp_lake.order"])))
     patient = replace(context, lake_cut=lambda connection, pod: 3, monotonic=time, sleep=time.sleep)
     results = {result.pair: result for result in run.run_pairs(patient)}
     assert results["outbox_log"].missing == 1
     assert results["oltp_lake.order"].verdict is Verdict.LATE
     assert time.now < copy_named("lake").freshness_seconds + 1 < copy_named("lake").late_seconds_max
+
+
+def test_what_a_stage_finds_is_told_before_the_next_one_waits(
+    context: ReconcileContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = Outcome(compared=1, classes={DifferenceClass.MISSING: 1})
+    damaged = replace(OUTBOX_PAIR, compare=lambda _: Findings(outcomes=[lost]))
+    said: list[object] = []
+
+    def lake_cut(_connection: object, pod: str) -> int:
+        said.append(f"waiting for the lake of {pod}")
+        return 7
+
+    monkeypatch.setattr(run, "read_pod", lambda *_: ((7, None, NOBODY), None))
+    monkeypatch.setattr(run, "pairs_named", lambda _: (damaged, *pairs_named(["oltp_lake.order"])))
+    there = replace(context, lake_cut=lake_cut)
+    found = run.run_comparison(there, pods=["pod1"], on_results=lambda some: said.append([one.pair for one in some]))
+    waited = said.index("waiting for the lake of pod1")
+    assert said[:waited] == [["outbox_log"]]
+    told = [pair for some in said if isinstance(some, list) for pair in some]
+    assert sorted(told) == sorted(result.pair for result in found.results) == ["oltp_lake.order", "outbox_log"]
 
 
 def test_a_pair_that_runs_out_of_memory_is_compared_once_more_with_one_thread(context: ReconcileContext) -> None:
@@ -124,7 +145,7 @@ def test_no_reason_holds_a_password(context: ReconcileContext, monkeypatch: pyte
 
     no_lake = run.run_pairs(replace(context, open_lake=unreachable))
     no_pod = run.run_pairs(replace(context, take_cut=unreachable), ["oltp_lake.order"])
-    monkeypatch.setattr(run, "_read_pod", lambda *_: ((0, None, NOBODY), None))
+    monkeypatch.setattr(run, "read_pod", lambda *_: ((0, None, NOBODY), None))
     no_position = run.run_pairs(replace(context, lake_cut=unreachable), ["oltp_lake.order"])
     there = replace(context, lake_cut=lambda connection, pod: 0)
     no_build = run.run_pairs(replace(there, build=build), ["operational_finance.orders"])
