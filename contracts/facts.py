@@ -29,7 +29,7 @@ FACTS = (
     ),
     Fact(
         name="payment state",
-        description="What is authorized, captured and voided, and what was given back.",
+        description="What is authorized, waited for, captured, voided, given back, or taken back by banks.",
         aggregates=("payment",),
         copies=("lake", "warehouse", "account_view", "merchant_sales"),
     ),

@@ -243,6 +243,7 @@ SIGNED_AMOUNT_MICRO = Whole(name="an amount in micro-units", least=-AMOUNT_MICRO
 RATE_PPM = Whole(name="a tax rate in parts per million", least=0, most=10_000_000)
 LINE_NUMBER = Whole(name="the number of a line", least=1, most=5_000)
 LEVEL = Whole(name="a level", least=1, most=10**9)
+WAIT_DAYS = Whole(name="a number of days to wait", least=1, most=60)
 BATCH = Whole(name="a limit", least=1, most=10_000)
 VERSION = Whole(name="a version", least=0, most=10**15)
 
@@ -299,6 +300,7 @@ SignedAmountMicro = Annotated[int, SIGNED_AMOUNT_MICRO, SIGNED_AMOUNT_MICRO.sche
 RatePpm = Annotated[int, RATE_PPM, RATE_PPM.schema]
 LineNumber = Annotated[int, LINE_NUMBER, LINE_NUMBER.schema]
 Level = Annotated[int, LEVEL, LEVEL.schema]
+WaitDays = Annotated[int, WAIT_DAYS, WAIT_DAYS.schema]
 Batch = Annotated[int, BATCH]
 Version = Annotated[int, VERSION]
 At = Annotated[datetime, MOMENT]

@@ -25,6 +25,7 @@ from contracts.events.upcasting import newest_sql
 from contracts.money import micro_per_minor_sql
 from derived import unexplained
 from derived.lake_schema import EVENTS
+from derived.payment_movements import RETURN_FEE, RETURNED, UNALLOCATED, movements_agree
 
 WIDEST = 2**62 - 1
 """Limit of one account's amount in one aggregate, in micro-units: the difference of two versions still fits 64 bits."""
@@ -225,6 +226,7 @@ ORDER_RULES = Rules(
     parts=unexplained.order_parts("state"),
 )
 
+MOVEMENTS = _taxes(PAYMENT, "movements")
 ADJUSTED_TAXES = _taxes(ADJUSTMENT, "taxes")
 ADJUSTED_PLACES = taxed_places("added", ADJUSTED_TAXES)
 
@@ -233,16 +235,20 @@ RULES: Mapping[str, Rules] = {
     "payment": Rules(
         known=f"{UNIT} is not null and state.status in ({_values(PAYMENT, 'status')})",
         fits=_fits(
-            f"state.authorized_minor * {UNIT}", f"(state.captured_minor::HUGEINT + {' + '.join(DISPUTED)}) * {UNIT}"
+            f"state.authorized_minor * {UNIT}",
+            f"(state.captured_minor::HUGEINT + {' + '.join(DISPUTED)}) * {UNIT}",
+            f"({UNALLOCATED}::HUGEINT + {RETURN_FEE}) * {UNIT}",
         ),
         agrees="0 <= state.refunded_minor and state.refunded_minor <= state.captured_minor "
         f"and state.captured_minor + {RELEASED} <= state.authorized_minor "
         f"and state.captured_minor = {_sum('captures', 'one.amount_minor')} "
         f"and {_distinct('captures', 'payment_capture_id')} "
-        f"and least({', '.join(DISPUTED)}) >= 0 and {DISPUTED[0]} + {DISPUTED[1]} <= state.captured_minor",
-        amounts="json_object('captured_minor', state.captured_minor, 'refunded_minor', state.refunded_minor)",
+        f"and least({', '.join(DISPUTED)}) >= 0 and {DISPUTED[0]} + {DISPUTED[1]} + {RETURNED} "
+        f"<= state.captured_minor and {movements_agree(MOVEMENTS)}",
+        amounts=f"json_object('captured_minor', state.captured_minor - {RETURNED}, "
+        "'refunded_minor', state.refunded_minor)",
         constant=unexplained.payment_constant("state"),
-        parts=unexplained.payment_parts("state", RELEASED, DISPUTED),
+        parts=unexplained.payment_parts("state", RELEASED, DISPUTED, MOVEMENTS),
     ),
     "refund": Rules(
         known=f"{UNIT} is not null and state.status in ({_values(REFUND, 'status')})",

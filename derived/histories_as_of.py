@@ -24,7 +24,7 @@ LEFT_OUT_EVENTS = f"{LAKE}.builds.left_out_events"
 
 BEFORE_AMOUNTS = {
     "order": "json_object('placed_minor', total_minor, 'cancelled_minor', cancelled_minor)",
-    "payment": "json_object('captured_minor', captured_minor, 'refunded_minor', refunded_minor)",
+    "payment": "json_object('captured_minor', captured_minor - returned_minor, 'refunded_minor', refunded_minor)",
     "refund": "json_object('refunded_minor', if(status = 'completed', amount_minor, 0))",
     "adjustment": "json_object('adjusted_minor', amount_minor)",
 }
@@ -46,7 +46,10 @@ BEFORE_CONSTANT = {
 BEFORE_PARTS = {
     "order": unexplained.order_parts("history"),
     "payment": unexplained.payment_parts(
-        "history", "released_minor", ("disputed_minor", "charged_back_minor", "dispute_fee_minor")
+        "history",
+        "released_minor",
+        ("disputed_minor", "charged_back_minor", "dispute_fee_minor"),
+        "coalesce(movements, [])",
     ),
     "gift_card": unexplained.gift_card_parts("history"),
 }

@@ -11,7 +11,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-ADDING = ("payment_captured", "payment_released")
+ADDING = (
+    "payment_captured",
+    "payment_released",
+    "payment_expired",
+    "payment_returned",
+    "payment_unallocated",
+    "payment_given_back",
+)
 """Event types that add one part to what is booked, and do not change the other parts."""
 MOVING = (
     "order_cancelled",
@@ -79,14 +86,20 @@ def payment_constant(state: str) -> str:
     return f"hash({state}.authorized_minor, epoch_us({state}.authorized_at))"
 
 
-def payment_parts(state: str, released: str, disputes: Sequence[str]) -> str:
-    """Return SQL for hashes of a payment's captures, of its released amount and of what disputes have of it."""
+def payment_parts(state: str, released: str, disputes: Sequence[str], movements: str) -> str:
+    """Return SQL for hashes of a payment's captures and other movements, of its released amount and of what disputes
+    have of it.
+    """
     captures = (
         f"list_transform({state}.captures, lambda one: "
         "concat_ws(' ', one.payment_capture_id, one.amount_minor, epoch_us(one.captured_at)))"
     )
     others = [f"if({released} = 0, [], ['released ' || {released}])"]
     others += [f"if({sum_} = 0, [], ['dispute {place} ' || {sum_}])" for place, sum_ in enumerate(disputes)]
+    others.append(
+        f"list_transform({movements}, lambda one: concat_ws("
+        "' ', one.payment_movement_id, one.kind, one.amount_minor, one.fee_minor, epoch_us(one.moved_at)))"
+    )
     texts = captures
     for other in others:
         texts = f"list_concat({texts}, {other})"

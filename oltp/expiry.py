@@ -1,7 +1,7 @@
 """Ending what has a time and whose time is over, for every merchant of a pod: what a schedule runs.
 
 Belongs here: which merchants have some, and calling the command until none is left. Does not belong here: what expires,
-and how (`oltp/commands/expire.py`), when it runs (`orchestration/`).
+and how (`oltp/commands/expire.py`, `expire_payments.py`), when it runs (`orchestration/`).
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ import psycopg
 from contracts.errors import StackError
 from oltp.commands.execute import Command, CommandPod, execute
 from oltp.commands.expire import GIFT_CARDS, RESERVATIONS, ExpireGiftCards, ExpireReservations, Expiring
+from oltp.commands.expire_payments import PAYMENTS, ExpirePayments
 
 COMMANDS: Mapping[Expiring[Any], Callable[..., Command[list[Any]]]] = {
     RESERVATIONS: ExpireReservations,
     GIFT_CARDS: ExpireGiftCards,
+    PAYMENTS: ExpirePayments,
 }
 """Everything that expires by itself, in the order in which it does, and the command that ends it."""
 

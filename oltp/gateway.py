@@ -23,6 +23,8 @@ from contracts.errors import GatewayDeclinedError
 
 DECLINED_TOKEN = "tok_declined"
 """The payment token that the embedded provider declines by default."""
+EMBEDDED_BANK = "EMBEDDED BANK"
+"""At which the embedded provider has its accounts."""
 
 
 def provider_key(merchant_id: str, idempotency_key: str) -> str:
@@ -36,6 +38,8 @@ class Moved:
 
     reference: str
     amount_minor: int
+    pay_to: str | None = None
+    """For a bank transfer the account that the customer is told."""
 
 
 class PaymentGateway(Protocol):
@@ -52,11 +56,22 @@ class PaymentGateway(Protocol):
     def authorize(self, *, idempotency_key: str, amount_minor: int, currency: str, payment_token: str) -> Moved:
         """Authorize an amount; return the provider's reference of the authorization, and the authorized amount."""
 
+    def expect_transfer(self, *, idempotency_key: str, amount_minor: int, currency: str) -> Moved:
+        """Name an account to which a customer transfers the amount; return it, the reference that the customer states
+        with the transfer, and the amount.
+        """
+
+    def collect(self, *, idempotency_key: str, amount_minor: int, currency: str, payment_token: str) -> Moved:
+        """Begin to collect an amount from a customer's account; return the provider's reference, and the amount.
+
+        Whether the bank pays comes later, as a notification.
+        """
+
     def capture(self, *, idempotency_key: str, authorization_reference: str, amount_minor: int, currency: str) -> Moved:
         """Capture an authorized amount; return the provider's reference of the capture, and the captured amount."""
 
     def void(self, *, idempotency_key: str, authorization_reference: str) -> str:
-        """Void an authorization; return the provider's reference of the void."""
+        """Void an authorization, or what is waited for; return the provider's reference of the void."""
 
     def refund(self, *, idempotency_key: str, authorization_reference: str, amount_minor: int, currency: str) -> str:
         """Refund captured money; return the provider's reference of the refund."""
@@ -78,6 +93,15 @@ class EmbeddedGateway:
     def authorize(self, *, idempotency_key: str, amount_minor: int, currency: str, payment_token: str) -> Moved:
         """Return ``auth_...`` and the amount asked for."""
         return Moved(reference=self._answer("auth", idempotency_key, payment_token), amount_minor=amount_minor)
+
+    def expect_transfer(self, *, idempotency_key: str, amount_minor: int, currency: str) -> Moved:
+        """Return ``tran_...``, an account of the currency, and the amount asked for."""
+        reference = self._answer("tran", idempotency_key, "")
+        return Moved(reference=reference, amount_minor=amount_minor, pay_to=f"{currency} 0000 {EMBEDDED_BANK}")
+
+    def collect(self, *, idempotency_key: str, amount_minor: int, currency: str, payment_token: str) -> Moved:
+        """Return ``debi_...`` and the amount asked for."""
+        return Moved(reference=self._answer("debi", idempotency_key, payment_token), amount_minor=amount_minor)
 
     def capture(self, *, idempotency_key: str, authorization_reference: str, amount_minor: int, currency: str) -> Moved:
         """Return ``capt_...`` and the amount asked for."""

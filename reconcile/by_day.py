@@ -23,9 +23,14 @@ BY_DAY_QUERIES = {
     "captures_by_day": """
         select merchant_id, to_char(day, 'YYYY-MM-DD') as sales_date, currency, captured_minor
         from (
-            select p.merchant_id, c.captured_at::date as day, p.currency, sum(c.amount_minor)::text as captured_minor
-            from oltp.payment_captures as c join oltp.payments as p on p.payment_id = c.payment_id
-            group by p.merchant_id, c.captured_at::date, p.currency
+            select p.merchant_id, moved.day, p.currency, sum(moved.amount_minor)::text as captured_minor
+            from (
+                select payment_id, captured_at::date as day, amount_minor from oltp.payment_captures
+                union all
+                select payment_id, moved_at::date, -amount_minor from oltp.payment_movements where kind = 'returned'
+            ) as moved
+            join oltp.payments as p on p.payment_id = moved.payment_id
+            group by p.merchant_id, moved.day, p.currency
         ) as c
     """,
     "refunds_by_day": """

@@ -172,6 +172,9 @@ _MERCHANT_FIELDS = (
     "jurisdiction",
     "shipping_fee_minor",
     "free_shipping_from_minor",
+    "bank_transfer_days",
+    "direct_debit_days",
+    "ships_before_paid",
     "tax_rates",
 )
 _MERCHANT = f"""

@@ -21,7 +21,7 @@ BY_DAY = (
     "adjusted_minor",
     "rounding_micro",
 )
-"""Figures whose day OLTP has: the day of placing, capturing, adjusting, completing a refund, or its failing later."""
+"""Figures whose day OLTP has: the day of placing, capturing, returning, adjusting, refunding, or its failing."""
 
 OVER_ALL_DAYS = ("cancelled_minor", "tax_minor", "revenue_micro")
 """Figures that a cancellation changes. OLTP does not keep its day. `revenue` is sales plus shipping."""

@@ -185,7 +185,7 @@ PAYMENTS = (
         "payment",
         "payments",
         ("authorized_date", "authorized_at"),
-        ("net_minor", "t.captured_minor - t.refunded_minor"),
+        ("net_minor", "t.captured_minor - t.returned_minor - t.refunded_minor"),
     ),
     _part_mart(
         "payment",

@@ -43,6 +43,7 @@ ACCOUNTS = (
     "chargebacks",
     "dispute_fees",
     "merchant_disputes",
+    "unallocated_cash",
 )
 """Accounts whose balance per aggregate can be computed from OLTP; `revenue` is sales plus shipping."""
 
@@ -82,13 +83,16 @@ EXPECTED_BALANCES = f"""
         union all by name
         select 'payment' as aggregate_type, payment_id as aggregate_id, merchant_id, currency,
                {PER_MINOR} as unit,
-               case when gift_card_id is null then captured_minor else 0 end * unit as cash_micro,
-               captured_minor * unit - cash_micro as gift_card_liability_micro,
-               -captured_minor * unit as clearing_micro,
-               -captured_minor * unit as merchant_payable_micro,
+               (captured_minor - returned_minor) * unit as kept_micro,
+               case when gift_card_id is null then kept_micro else 0 end as cash_micro,
+               kept_micro - cash_micro as gift_card_liability_micro,
+               -kept_micro as clearing_micro,
+               -kept_micro as merchant_payable_micro,
+               unallocated_minor * unit as unallocated_cash_micro,
+               -unallocated_cash_micro as customer_deposits_micro,
                disputed_minor * unit as dispute_holds_micro,
                charged_back_minor * unit as chargebacks_micro,
-               dispute_fee_minor * unit as dispute_fees_micro,
+               (dispute_fee_minor + return_fee_minor) * unit as dispute_fees_micro,
                chargebacks_micro + dispute_fees_micro as merchant_disputes_micro,
                -(dispute_holds_micro + merchant_disputes_micro) as dispute_cash_micro
         from {{payments}}

@@ -52,8 +52,8 @@ class Booking:
     order_id: str = "order_id"
 
 
-PAID = "captured_minor"
-BORNE = "charged_back_minor + dispute_fee_minor"
+PAID = "(captured_minor - returned_minor)"
+BORNE = "charged_back_minor + dispute_fee_minor + return_fee_minor"
 MOVED = "case when status = 'completed' then amount_minor else 0 end"
 MOVED_TAX = "case when status = 'completed' then tax_minor else 0 end"
 MOVED_DEPOSIT = f"case when status = 'completed' then {_sum('one.amount_minor - one.tax_minor', IS_DEPOSIT)} else 0 end"
@@ -82,8 +82,10 @@ BOOKINGS: Mapping[str, Booking] = {
             "dispute_cash": (f"-({BORNE}) - disputed_minor", "0"),
             "dispute_holds": ("disputed_minor", "0"),
             "chargebacks": ("charged_back_minor", "0"),
-            "dispute_fees": ("dispute_fee_minor", "0"),
+            "dispute_fees": ("dispute_fee_minor + return_fee_minor", "0"),
             "merchant_disputes": (BORNE, "0"),
+            "unallocated_cash": ("unallocated_minor", "0"),
+            "customer_deposits": ("-unallocated_minor", "0"),
         },
     ),
     "refund": Booking(

@@ -15,6 +15,7 @@ from contracts.verdicts import ColumnDifference, Difference, DifferenceClass
 from reconcile.compare import Outcome
 from reconcile.entities import AGGREGATE_ID
 from reconcile.identity import Identity
+from reconcile.movement_identities import MOVEMENT_IDENTITIES
 from reconcile.oltp_side import left_name
 from reconcile.pair import Findings, Pair, PodRun, Stage
 from reconcile.scratch import table
@@ -31,6 +32,7 @@ ENTITIES = (
     "payments",
     "payment_captures",
     "payment_disputes",
+    "payment_movements",
     "refunds",
     "refund_lines",
     "refund_line_taxes",
@@ -217,9 +219,6 @@ IDENTITIES = (
     _parts("payments", "payment", "disputed_minor", "payment_disputes", "if(status = 'opened', amount_minor, 0)"),
     _parts("payments", "payment", "charged_back_minor", "payment_disputes", "if(status = 'lost', amount_minor, 0)"),
     _of_payment(
-        "disputed_minor_within_captured", "p.captured_minor", "p.disputed_minor + p.charged_back_minor", is_limit=True
-    ),
-    _of_payment(
         "captured_minor_within_authorized", "p.authorized_minor", "p.captured_minor + p.released_minor", is_limit=True
     ),
     _of_payment("refunded_minor", "coalesce(r.completed_minor, 0)", "p.refunded_minor"),
@@ -256,7 +255,8 @@ IDENTITIES = (
             select o.{AGGREGATE_ID}, o.merchant_id, o.currency, o.total_minor - o.cancelled_minor as expected,
                    p.captured_minor as actual
             from {{orders}} as o join (
-                select order_id, sum(captured_minor) as captured_minor from {{payments}} group by order_id
+                select order_id, sum(captured_minor - returned_minor) as captured_minor
+                from {{payments}} group by order_id
             ) as p on p.order_id = o.{AGGREGATE_ID}""",
     ),
     _must(
@@ -289,7 +289,8 @@ IDENTITIES = (
         "{payments} as r",
         "case when r.status = 'captured' then r.captured_minor > 0 "
         "when r.status = 'declined' then r.authorized_minor = 0 and r.captured_minor = 0 "
-        "when r.status in ('authorized', 'voided') then r.captured_minor = 0 and r.refunded_minor = 0 else true end",
+        "when r.status in ('authorized', 'voided', 'pending', 'failed') "
+        "then r.captured_minor = 0 and r.refunded_minor = 0 else true end",
     ),
     _must(
         "order_and_merchant_of_its_payment",
@@ -321,6 +322,7 @@ IDENTITIES = (
     ),
     _of_gift_card("redeemed_minor", "payments", "captured_minor", "true"),
     _of_gift_card("credited_minor", "refunds", "amount_minor", "status = 'completed'"),
+    *MOVEMENT_IDENTITIES,
     *TAX_IDENTITIES,
 )
 

@@ -53,4 +53,13 @@ def _payment(believed: PaymentState, present: PaymentState) -> PaymentState | No
     was, now = ({capture.payment_capture_id for capture in one.captures} for one in (believed, present))
     if was != now or believed.released_minor != present.released_minor or believed.disputes != present.disputes:
         return None
-    return replace(believed, version=present.version, status=present.status, refunded_minor=present.refunded_minor)
+    if believed.movements != present.movements:
+        return None
+    return replace(
+        believed,
+        version=present.version,
+        status=present.status,
+        refunded_minor=present.refunded_minor,
+        expires_at=present.expires_at,
+        failure_reason=present.failure_reason,
+    )

@@ -37,7 +37,8 @@ from oltp.commands.set_price import SetPrice
 from oltp.commands.void_payment import VoidPayment
 from oltp.gateway import DECLINED_TOKEN
 from traffic.content_ids import CATALOG_TIME, content_id
-from traffic.plans import Cancellation, OrderPlan, Payment, Refund, Shipment, SidePlan
+from traffic.later_payments import LaterPayment
+from traffic.plans import LATER, Cancellation, OrderPlan, Payment, Refund, Shipment, SidePlan
 from traffic.shops import LOCATION, shop_of, variant_id
 
 ABANDONED_AFTER = timedelta(seconds=1)
@@ -64,6 +65,8 @@ class Journey:
         order = self._place()
         if self.plan.payment in (Payment.GIFT_CARD, Payment.SPLIT) and order.total_minor > 0:
             return self._travel_with_card(order)
+        if self.plan.payment in LATER and order.total_minor > 0:
+            return self._travel_later(order)
         payment = self._authorize(order)
         is_unpaid = payment is None and order.total_minor > 0
         if is_unpaid or self.plan.cancellation is Cancellation.WHOLE:
@@ -75,6 +78,23 @@ class Journey:
         payment = self._capture(payment, order) if payment else None
         self._ship(order)
         if payment is not None:
+            self._refund(order, payment)
+        return self.done
+
+    def _travel_later(self, order: OrderState) -> Counter[str]:
+        """Do the same for an order whose money comes later: it is shipped when the money is there."""
+        if self.plan.cancellation is Cancellation.WHOLE:
+            self._give_up(order, None)
+            return self.done
+        order = self._cancel_part(order)
+        later = LaterPayment(pod=self.pod, plan=self.plan, source=self.source, done=self.done)
+        payment = later.pay(order, self._id("payment/later"))
+        if payment is None:
+            return self.done
+        self._ship(order)
+        if self.plan.payment is Payment.DEBIT_RETURNED:
+            later.take_back(payment)
+        else:
             self._refund(order, payment)
         return self.done
 

@@ -46,6 +46,32 @@ class Payment(StrEnum):
     """With a gift card that holds more than it costs."""
     SPLIT = "split"
     """Half with a gift card, the rest with another card."""
+    TRANSFER = "transfer"
+    """By a bank transfer that comes as a whole."""
+    TRANSFER_IN_TWO = "transfer_in_two"
+    """By two bank transfers."""
+    TRANSFER_ABOVE = "transfer_above"
+    """By a bank transfer of more than is owed; some of the rest goes back."""
+    TRANSFER_AWAITED = "transfer_awaited"
+    """By a bank transfer that has not come yet."""
+    DEBIT = "debit"
+    """By a direct debit that the bank pays."""
+    DEBIT_FAILED = "debit_failed"
+    """By a direct debit that the bank does not pay; the order ends."""
+    DEBIT_RETURNED = "debit_returned"
+    """By a direct debit that the bank takes back after the goods were shipped."""
+
+
+LATER = (
+    Payment.TRANSFER,
+    Payment.TRANSFER_IN_TWO,
+    Payment.TRANSFER_ABOVE,
+    Payment.TRANSFER_AWAITED,
+    Payment.DEBIT,
+    Payment.DEBIT_FAILED,
+    Payment.DEBIT_RETURNED,
+)
+"""Payments whose money comes later."""
 
 
 class Shipment(StrEnum):
@@ -78,7 +104,14 @@ class Refund(StrEnum):
 
 
 PAYMENTS = {
-    Payment.PAID: 8_700,
+    Payment.PAID: 8_400,
+    Payment.TRANSFER: 60,
+    Payment.TRANSFER_IN_TWO: 30,
+    Payment.TRANSFER_ABOVE: 30,
+    Payment.TRANSFER_AWAITED: 60,
+    Payment.DEBIT: 60,
+    Payment.DEBIT_FAILED: 30,
+    Payment.DEBIT_RETURNED: 30,
     Payment.GIFT_CARD: 100,
     Payment.SPLIT: 100,
     Payment.RETRIED: 300,

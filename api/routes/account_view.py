@@ -58,6 +58,14 @@ class PaymentOfAccount(msgspec.Struct, frozen=True, kw_only=True):
     captured_minor: int
     refunded_minor: int
     authorized_at: datetime
+    method: str | None
+    """`bank_transfer` or `direct_debit`, if its money comes later."""
+    pending_minor: int
+    """What is still waited for."""
+    expires_at: datetime | None
+    """How long that is waited for."""
+    returned_minor: int
+    """What the bank took back; it is owed again."""
 
 
 class RefundOfAccount(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,12 +16,17 @@ from contracts.errors import (
     OverRefundError,
 )
 from oltp.commands.authorize_payment import AuthorizePayment
+from oltp.commands.await_payment import AwaitPayment
 from oltp.commands.capture_payment import CapturePayment
 from oltp.commands.complete_refund import CompleteRefund
+from oltp.commands.fail_payment import FailPayment
 from oltp.commands.fail_refund import FailRefund
+from oltp.commands.give_back_unallocated import GiveBackUnallocated
 from oltp.commands.issue_gift_card import IssueGiftCard
+from oltp.commands.receive_payment import ReceivePayment
 from oltp.commands.redeem_gift_card import RedeemGiftCard
 from oltp.commands.request_refund import RequestRefund
+from oltp.commands.return_payment import ReturnPayment
 from oltp.commands.void_payment import VoidPayment
 
 ROUTES: tuple[Route, ...] = (
@@ -30,6 +35,17 @@ ROUTES: tuple[Route, ...] = (
         "/v1/orders/{order_id}/payments",
         AuthorizePayment,
         "authorize_payment",
+        roles=SELLERS,
+        work=Work.CHECKOUT,
+        criticality=Criticality.CHECKOUT,
+        status=201,
+        raises=(GatewayError,),
+    ),
+    command_route(
+        "POST",
+        "/v1/orders/{order_id}/awaited-payments",
+        AwaitPayment,
+        "await_payment",
         roles=SELLERS,
         work=Work.CHECKOUT,
         criticality=Criticality.CHECKOUT,
@@ -62,6 +78,35 @@ ROUTES: tuple[Route, ...] = (
         "void_payment",
         roles=ADMINS,
         raises=(IllegalTransitionError, GatewayError),
+    ),
+    command_route(
+        "POST",
+        "/v1/payments/{payment_id}/receipts",
+        ReceivePayment,
+        "receive_payment",
+        roles=ADMINS,
+    ),
+    command_route(
+        "POST",
+        "/v1/payments/{payment_id}/failures",
+        FailPayment,
+        "fail_payment",
+        roles=ADMINS,
+        raises=(IllegalTransitionError,),
+    ),
+    command_route(
+        "POST",
+        "/v1/payments/{payment_id}/returns",
+        ReturnPayment,
+        "return_payment",
+        roles=ADMINS,
+    ),
+    command_route(
+        "POST",
+        "/v1/payments/{payment_id}/give-backs",
+        GiveBackUnallocated,
+        "give_back_unallocated",
+        roles=ADMINS,
     ),
     command_route(
         "POST",

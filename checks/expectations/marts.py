@@ -38,6 +38,7 @@ ACCOUNTS = (
     "sales",
     "shipping",
     "tax_payable",
+    "unallocated_cash",
 )
 MOVEMENTS = ("charged", "cancelled", "refunded", "adjusted")
 
@@ -120,13 +121,14 @@ PAYMENTS = Suite(
         one_of("status", PaymentStatus),
         *at_least(0, "authorized_minor", "captured_minor", "refunded_minor", "released_minor"),
         *at_least(0, "disputed_minor", "charged_back_minor", "dispute_fee_minor"),
+        *at_least(0, "returned_minor", "return_fee_minor", "unallocated_minor"),
         holds(
             "limits_are_kept",
-            "Refunded and disputed are each no more than captured, captured and released no more than authorized; net "
-            "is captured less refunded.",
+            "Refunded is no more than captured, and neither is what was disputed and returned; captured and released "
+            "are no more than authorized; net is captured less returned and refunded.",
             "t.refunded_minor <= t.captured_minor and t.captured_minor + t.released_minor <= t.authorized_minor "
-            "and t.disputed_minor + t.charged_back_minor <= t.captured_minor "
-            "and t.net_minor = t.captured_minor - t.refunded_minor",
+            "and t.disputed_minor + t.charged_back_minor + t.returned_minor <= t.captured_minor "
+            "and t.net_minor = t.captured_minor - t.returned_minor - t.refunded_minor",
             "authorized_minor",
             "captured_minor",
             "refunded_minor",
@@ -240,7 +242,7 @@ JOURNAL = Suite(
             "Accounts of what is charged, paid or owed hold whole minor units; only rounding and sales have fractions.",
             "t.account not in ('cash', 'clearing', 'tax_payable', 'merchant_payable', 'merchant_share', 'refunds', "
             "'discounts', 'gift_card_liability', 'gift_card_grants', 'gift_card_breakage', 'dispute_cash', "
-            f"'dispute_holds', 'chargebacks', 'dispute_fees', 'merchant_disputes') "
+            f"'dispute_holds', 'chargebacks', 'dispute_fees', 'merchant_disputes', 'unallocated_cash') "
             f"or t.amount_micro % {PER_MINOR} = 0",
             "account",
             "amount_micro",
@@ -258,7 +260,8 @@ DAILY_SALES = Suite(
         *never_null("merchant_id", "sales_date", "currency", "order_count", "net_minor", "last_recorded_at"),
         unique("merchant_id", "sales_date", "currency"),
         one_of("currency", CURRENCIES),
-        *at_least(0, "order_count", "placed_minor", "captured_minor", "refunded_minor", "discount_minor"),
+        # Captures that a bank took back, and refunds that failed late, are deducted from the day when they did.
+        *at_least(0, "order_count", "placed_minor", "discount_minor"),
         holds(
             "net_is_captured_less_refunded",
             "Net is captured less refunded.",
@@ -286,13 +289,13 @@ DAILY_SALES = Suite(
         ),
         no_rows(
             "days_sum_to_the_payments",
-            "A merchant's days sum to what its payments captured and its completed refunds gave back.",
+            "A merchant's days sum to what its payments captured and kept, and its completed refunds gave back.",
             """with days as (
                    select merchant_id, currency, sum(captured_minor) as captured_minor,
                           sum(refunded_minor) as refunded_minor
                    from t group by all
                ), paid as (
-                   select merchant_id, currency, sum(captured_minor) as captured_minor,
+                   select merchant_id, currency, sum(captured_minor - returned_minor) as captured_minor,
                           sum(refunded_minor) as refunded_minor
                    from lake.marts.payments group by all
                )

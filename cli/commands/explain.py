@@ -53,8 +53,13 @@ SHOWN = {
         "captured_minor",
         "refunded_minor",
         "gift_card_id",
+        "method",
+        "expires_at",
+        "returned_minor",
+        "unallocated_minor",
     ),
     "payment_captures": ("payment_capture_id", "payment_id", "amount_minor", "captured_at"),
+    "payment_movements": ("payment_movement_id", "payment_id", "kind", "amount_minor", "fee_minor", "moved_at"),
     "refunds": (
         "refund_id",
         "version",

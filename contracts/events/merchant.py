@@ -18,6 +18,7 @@ from contracts.limits import (
     SynonymText,
     TaxCategory,
     Title,
+    WaitDays,
 )
 
 
@@ -61,6 +62,12 @@ class Synonym(Value, frozen=True, kw_only=True):
     """What is looked for as well."""
 
 
+BANK_TRANSFER_DAYS = 7
+"""How long money is waited for, unless the merchant says otherwise: most customers transfer within days."""
+DIRECT_DEBIT_DAYS = 14
+"""Banks answer within about a week."""
+
+
 class MerchantState(AggregateState, frozen=True, kw_only=True):
     """A merchant's configuration; prices of all its products are in `currency`."""
 
@@ -86,3 +93,9 @@ class MerchantState(AggregateState, frozen=True, kw_only=True):
     """When the merchant was registered."""
     synonyms: list[Synonym] = msgspec.field(default_factory=list)
     """Ordered by (words, means); unique in them. Table merchant_synonyms."""
+    bank_transfer_days: WaitDays = BANK_TRANSFER_DAYS
+    """How many days the money of a bank transfer is waited for, and the order's stock held."""
+    direct_debit_days: WaitDays = DIRECT_DEBIT_DAYS
+    """How many days the bank's answer to a direct debit is waited for, and the order's stock held."""
+    ships_before_paid: bool = False
+    """Whether orders may be fulfilled while their money is waited for."""

@@ -1,4 +1,4 @@
-"""Events of a payment: one authorization at a provider, its captures, its refunds, and disputes about it."""
+"""Events of a payment: one authorization at a provider, or money that is waited for, and what becomes of it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import ClassVar
 import msgspec
 
 from contracts.events.common import AggregateState, Value
-from contracts.limits import AmountMinor, AmountOrNoneMinor, Currency, CustomerId, Note, Uuid
+from contracts.limits import AmountMinor, AmountOrNoneMinor, Currency, CustomerId, Note, Reference, Uuid
 
 
 class PaymentEvent(StrEnum):
@@ -31,6 +31,18 @@ class PaymentEvent(StrEnum):
     """The provider gave the held money back."""
     PAYMENT_DISPUTE_LOST = "payment_dispute_lost"
     """The customer has the money."""
+    PAYMENT_PENDING = "payment_pending"
+    """Its money is waited for: the customer is to transfer it, or a bank is to collect it."""
+    PAYMENT_FAILED = "payment_failed"
+    """The bank does not pay what was waited for."""
+    PAYMENT_EXPIRED = "payment_expired"
+    """Its money is not waited for any longer. What came before stays captured."""
+    PAYMENT_RETURNED = "payment_returned"
+    """The bank took captured money back."""
+    PAYMENT_UNALLOCATED = "payment_unallocated"
+    """Money came that nothing waited for: too late, or more than was asked for."""
+    PAYMENT_GIVEN_BACK = "payment_given_back"
+    """Unallocated money went back to the customer."""
     PAYMENT_RESTATED = "payment_restated"
     """The state is published again, because a write had bypassed the outbox."""
 
@@ -43,7 +55,52 @@ class PaymentStatus(StrEnum):
     CAPTURED = "captured"
     """There is at least one capture; more may follow, up to the authorized amount less the released amount."""
     VOIDED = "voided"
-    """Nothing was captured, and the whole authorization was released."""
+    """Nothing was captured, and the whole authorization was released, or its money is not waited for any longer."""
+    PENDING = "pending"
+    """Its money is waited for, and nothing of it has come."""
+    FAILED = "failed"
+    """The bank did not pay what was waited for."""
+
+
+class PaymentMethod(StrEnum):
+    """How a payment is made whose money comes days later."""
+
+    BANK_TRANSFER = "bank_transfer"
+    """The customer transfers it, in one part or in several."""
+    DIRECT_DEBIT = "direct_debit"
+    """The provider collects it from the customer's account; the bank may take it back for weeks."""
+
+
+class MovementKind(StrEnum):
+    """What money did that is neither a capture nor a refund."""
+
+    RETURNED = "returned"
+    """The bank took captured money back."""
+    UNALLOCATED = "unallocated"
+    """It came, and nothing waited for it."""
+    GIVEN_BACK = "given_back"
+    """Unallocated money went back to the customer."""
+
+
+class PaymentMovement(Value, frozen=True, kw_only=True):
+    """One movement of a payment's money that is neither a capture nor a refund. Table payment_movements."""
+
+    KEY: ClassVar[tuple[str, ...]] = ("payment_movement_id",)
+
+    payment_movement_id: Uuid
+    """The movement."""
+    kind: MovementKind
+    """What the money did."""
+    provider_reference: str
+    """The provider's name for the receipt that came, was returned, or was given back."""
+    amount_minor: AmountMinor
+    """How much moved."""
+    fee_minor: AmountOrNoneMinor
+    """What the provider keeps for it."""
+    reason: Note
+    """Why, in the words of the provider, or of the person who recorded it."""
+    moved_at: datetime
+    """When it was recorded."""
 
 
 class PaymentCapture(Value, frozen=True, kw_only=True):
@@ -93,7 +150,10 @@ class PaymentDispute(Value, frozen=True, kw_only=True):
 
 
 class PaymentState(AggregateState, frozen=True, kw_only=True):
-    """A payment of an order; refunded_minor <= captured_minor <= authorized_minor - released_minor."""
+    """A payment of an order; refunded_minor <= captured_minor <= authorized_minor - released_minor.
+
+    While `expires_at` is set, money is waited for: authorized_minor - released_minor - captured_minor.
+    """
 
     AGGREGATE_TYPE: ClassVar[str] = "payment"
     MOMENT_FIELDS: ClassVar[tuple[str, ...]] = ("authorized_at",)
@@ -113,13 +173,13 @@ class PaymentState(AggregateState, frozen=True, kw_only=True):
     provider_reference: str
     """The provider's name for it."""
     authorized_minor: AmountOrNoneMinor
-    """What was authorized."""
+    """What was authorized, or asked for where the money comes later."""
     captured_minor: AmountOrNoneMinor
     """Sum of the captures."""
     refunded_minor: AmountOrNoneMinor
     """Sum of completed refunds."""
     authorized_at: datetime
-    """When it was authorized, or declined."""
+    """When it was authorized, declined, or asked for."""
     captures: list[PaymentCapture]
     """Ordered by (captured_at, payment_capture_id)."""
     released_minor: int = 0
@@ -134,3 +194,19 @@ class PaymentState(AggregateState, frozen=True, kw_only=True):
     """Sum of lost disputes."""
     dispute_fee_minor: AmountOrNoneMinor = 0
     """Sum of the fees of all disputes."""
+    method: PaymentMethod | None = None
+    """How its money comes later; None: it does not, a card is charged at once."""
+    expires_at: datetime | None = None
+    """How long its money is waited for; None: it is not, or not any longer."""
+    pay_to: Reference | None = None
+    """The account to which the customer transfers it, stating the provider's reference; None: to none."""
+    failure_reason: Note | None = None
+    """Why the bank did not pay; None: it did, or nobody has asked it."""
+    movements: list[PaymentMovement] = msgspec.field(default_factory=list)
+    """Ordered by (moved_at, payment_movement_id)."""
+    returned_minor: AmountOrNoneMinor = 0
+    """Sum of captured money that the bank took back. It is owed again."""
+    return_fee_minor: AmountOrNoneMinor = 0
+    """Sum of the fees of all movements."""
+    unallocated_minor: AmountOrNoneMinor = 0
+    """What came and nothing waited for, less what was given back."""

@@ -11,5 +11,6 @@ where
         account in ('cash', 'clearing', 'tax_payable', 'merchant_payable', 'merchant_share', 'refunds', 'discounts')
         or account in ('gift_card_liability', 'gift_card_grants', 'gift_card_breakage')
         or account in ('dispute_cash', 'dispute_holds', 'chargebacks', 'dispute_fees', 'merchant_disputes')
+        or account = 'unallocated_cash'
     )
     and (amount_micro % {{ micro_per_minor('currency') }}) is distinct from 0

@@ -1,9 +1,11 @@
--- Merchants whose captures minus completed refunds differ from their payments, or from the journal.
+-- Merchants whose captures minus completed refunds differ from their payments, or from the journal. The journal has no
+-- captures that a bank took back.
 with payment_sums as (
     select
         merchant_id,
         currency,
         sum(captured_minor) as captured_minor,
+        sum(returned_minor) as returned_minor,
         sum(refunded_minor) as refunded_minor
     from {{ ref('payments') }}
     group by merchant_id, currency
@@ -45,6 +47,6 @@ full join refund_sums using (merchant_id, currency)
 full join payables using (merchant_id, currency)
 where
     coalesce(payment_sums.captured_minor, 0) <> coalesce(capture_sums.captured_minor, 0)
-    or coalesce(payment_sums.captured_minor, 0) <> coalesce(payables.captured_minor, 0)
+    or coalesce(payment_sums.captured_minor - payment_sums.returned_minor, 0) <> coalesce(payables.captured_minor, 0)
     or coalesce(payment_sums.refunded_minor, 0) <> coalesce(refund_sums.refunded_minor, 0)
     or coalesce(payment_sums.refunded_minor, 0) <> coalesce(payables.refunded_minor, 0)

@@ -68,6 +68,14 @@ class AccountPayment(RootRow, frozen=True, kw_only=True):
     refunded_minor: int
     authorized_at: datetime
     directory_epoch: int = FIRST_DIRECTORY_EPOCH
+    method: str | None = None
+    """How its money comes later; None: it does not."""
+    pending_minor: int = 0
+    """What is still waited for."""
+    expires_at: datetime | None = None
+    """How long that is waited for."""
+    returned_minor: int = 0
+    """What the bank took back."""
 
 
 class AccountRefund(RootRow, frozen=True, kw_only=True):
@@ -214,7 +222,16 @@ def _payment(state: PaymentState, pod: str, epoch: str) -> AccountPayment | None
         captured_minor=state.captured_minor,
         refunded_minor=state.refunded_minor,
         authorized_at=state.authorized_at,
+        method=state.method,
+        pending_minor=_pending_minor(state),
+        expires_at=state.expires_at,
+        returned_minor=state.returned_minor,
     )
+
+
+def _pending_minor(state: PaymentState) -> int:
+    waits = state.expires_at is not None
+    return state.authorized_minor - state.released_minor - state.captured_minor if waits else 0
 
 
 def _refund(state: RefundState, pod: str, epoch: str) -> AccountRefund | None:

@@ -21,7 +21,7 @@ import msgspec
 from contracts.clock import Clock, utc_now
 from contracts.events.envelope import FIRST_DIRECTORY_EPOCH
 from contracts.events.order import OrderState
-from contracts.events.payment import PaymentState
+from contracts.events.payment import MovementKind, PaymentState
 from contracts.events.refund import RefundState, RefundStatus
 from contracts.settings import Settings
 from derived.keyed.projection import KeyedProjection
@@ -64,7 +64,7 @@ class SalesPayment(RootRow, frozen=True, kw_only=True):
 
 
 class SalesCapture(ChildRow, frozen=True, kw_only=True):
-    """A capture's amount on its day."""
+    """A capture's amount on its day; or, below 0 and with the movement's id, what a bank took back on that day."""
 
     merchant_id: str
     payment_id: str
@@ -188,6 +188,17 @@ def _captures(state: PaymentState) -> Sequence[SalesCapture]:
             captured_minor=capture.amount_minor,
         )
         for capture in state.captures
+    ] + [
+        SalesCapture(
+            merchant_id=state.merchant_id,
+            payment_id=state.payment_id,
+            payment_capture_id=movement.payment_movement_id,
+            day=_utc_day(movement.moved_at),
+            currency=state.currency,
+            captured_minor=-movement.amount_minor,
+        )
+        for movement in state.movements
+        if movement.kind is MovementKind.RETURNED
     ]
 
 

@@ -42,8 +42,9 @@ FIELDS: Mapping[str, Fields] = {
     ),
     "payment": _fields(
         "payment_id order_id customer_id currency status authorized_minor captured_minor refunded_minor released_minor "
-        "authorized_at gift_card_id",
+        "authorized_at gift_card_id method expires_at failure_reason returned_minor unallocated_minor",
         captures="payment_capture_id amount_minor captured_at",
+        movements="payment_movement_id kind amount_minor fee_minor reason moved_at",
     ),
     "refund": _fields(
         "refund_id order_id payment_id customer_id currency status reason external_reference amount_minor tax_minor "

@@ -27,6 +27,15 @@ change_title = _one("product", "update oltp.products set title = title || ' (new
 change_card = _one("gift_card", "update oltp.gift_cards set reason = 'by hand' where gift_card_id = %(id)s")
 
 
+change_waiting = _one(
+    "payment",
+    "update oltp.payments set expires_at = expires_at + interval '1 day' where payment_id = %(id)s",
+    "later",
+    "awaited",
+)
+"""The money of a pending payment is waited for longer than its event says."""
+
+
 def insert_adjustment(place: Place) -> Harm:
     """Insert an adjustment without a command."""
     like = place.take("adjustment")
@@ -123,6 +132,11 @@ def _noted(kind: str, statement: str, *traits: str) -> Damage:
 CAPTURED = "update oltp.payments set captured_minor = captured_minor {sign} 1 where payment_id = %(id)s"
 capture_one_less = _noted("payment", CAPTURED.format(sign="-"), "captured")
 correct_capture = _of_note(CAPTURED.format(sign="+"))
+
+UNALLOCATED = "update oltp.payments set unallocated_minor = unallocated_minor {sign} 1 where payment_id = %(id)s"
+unallocate_one_more = _noted("payment", UNALLOCATED.format(sign="+"), "later")
+"""No receipt has brought it."""
+correct_unallocated = _of_note(UNALLOCATED.format(sign="-"))
 
 CREDITED = """
     update oltp.gift_cards set credited_minor = credited_minor {sign} 1, balance_minor = balance_minor {sign} 1

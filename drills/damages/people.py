@@ -32,6 +32,14 @@ PEOPLE_CELLS = (
         undo=oltp.correct_capture,
     ),
     Cell(
+        damage="one minor unit unallocated without a receipt",
+        store=OLTP,
+        do=oltp.unallocate_one_more,
+        named=names(oltp_identities=Class.IDENTITY, oltp_lake__payment=Class.AMOUNT),
+        reason="OLTP itself is at fault",
+        undo=oltp.correct_unallocated,
+    ),
+    Cell(
         damage="gift card credited by one minor unit without a refund",
         store=OLTP,
         do=oltp.credit_one_more,

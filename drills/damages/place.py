@@ -79,7 +79,9 @@ TARGETS: Mapping[str, str] = {
         select merchant_id, payment_id::text, array_remove(array[
             case when customer_id is not null then 'customer' end,
             case when captured_minor > 0 then 'captured' end,
-            case when refunded_minor = 0 then 'unrefunded' end], null)
+            case when refunded_minor = 0 then 'unrefunded' end,
+            case when expires_at is not null then 'awaited' end,
+            case when method is not null then 'later' end], null)
         from oltp.payments as p
         where p.gift_card_id is null
           and not exists (select from oltp.refunds as r where r.payment_id = p.payment_id)""",
@@ -95,7 +97,7 @@ TARGETS: Mapping[str, str] = {
     "stock_movement": "select merchant_id, stock_movement_id::text, array[kind] from oltp.stock_movements",
 }
 """SQL by aggregate type: merchant id, aggregate id, and the traits that damages ask for."""
-SCARCE_TRAITS = frozenset({"several taxes"})
+SCARCE_TRAITS = frozenset({"several taxes", "later"})
 """An aggregate with such a trait is given only to a damage that asks for the trait."""
 QUIETEST_FIRST = """
     select merchant_id, id, traits from ({targets}) as target (merchant_id, id, traits)
@@ -113,6 +115,7 @@ UNGUARDED = (
     "payments",
     "payment_captures",
     "payment_disputes",
+    "payment_movements",
     "refunds",
     "gift_cards",
     "stock_slots",

@@ -25,21 +25,25 @@ from contracts.errors import ConflictError, GatewayAmountError, GatewayDeclinedE
 from contracts.events.payment import DisputeStatus, PaymentDispute, PaymentState, PaymentStatus
 from contracts.events.refund import RefundState, RefundStatus
 from contracts.limits import NOTE, UUID, Reference
-from contracts.text import counted, visible
+from contracts.text import visible
+from oltp.commands.apply_later_money import LATER_MONEY
 from oltp.commands.asking import Outcome, ProviderCommand, recorded_reference
 from oltp.commands.authorize_payment import AuthorizePayment
+from oltp.commands.await_payment import AwaitPayment
 from oltp.commands.capture_payment import CapturePayment
 from oltp.commands.checking import check_fields
 from oltp.commands.complete_refund import CompleteRefund
 from oltp.commands.end_dispute import EndDispute
 from oltp.commands.execute import Command, CommandPod, commit, residing, transaction_of
+from oltp.commands.fail_payment import FailPayment
 from oltp.commands.fail_refund import FailRefund
 from oltp.commands.open_dispute import OpenDispute
+from oltp.commands.reading_notifications import amount_of, in_words, other_amount, payment_of, reason_of
 from oltp.commands.release_payment import ReleasePayment
 from oltp.commands.requests import Request
 from oltp.commands.reverse_refund import ReverseRefund
 from oltp.commands.void_payment import VoidPayment
-from oltp.domain.disputes import dispute_named, taken_by_disputes_minor
+from oltp.domain.disputes import dispute_named, taken_back_minor
 from oltp.domain.notifications import (
     WAITS_AT_MOST,
     Notification,
@@ -49,6 +53,7 @@ from oltp.domain.notifications import (
     applied,
     parked,
     problem_of,
+    stored_reference,
     waits,
 )
 from oltp.domain.payments import left_to_capture_minor
@@ -57,7 +62,7 @@ from oltp.gateway import Moved
 from oltp.store import notifications as stored
 from oltp.store.notifications import CallUnderWay
 from oltp.store.provider_calls import calls_of_order
-from oltp.store.rows import find, load_by
+from oltp.store.rows import find
 from oltp.transaction import CommandTransaction
 
 ANSWERED_KINDS = {
@@ -68,12 +73,14 @@ ANSWERED_KINDS = {
     NotificationKind.CAPTURE_FAILED: (CallKind.CAPTURE,),
     NotificationKind.REFUND_SUCCEEDED: (CallKind.REFUND,),
     NotificationKind.REFUND_FAILED: (CallKind.REFUND,),
+    NotificationKind.PAYMENT_PENDING: (CallKind.TRANSFER, CallKind.DEBIT),
+    NotificationKind.PAYMENT_FAILED: (CallKind.TRANSFER, CallKind.DEBIT),
 }
 """The calls that a notification may be the answer to."""
 
 ASKING: dict[str, type[ProviderCommand[Any, Any]]] = {
     command.__name__: command
-    for command in (AuthorizePayment, CapturePayment, CompleteRefund, ReleasePayment, VoidPayment)
+    for command in (AuthorizePayment, AwaitPayment, CapturePayment, CompleteRefund, ReleasePayment, VoidPayment)
 }
 """The commands that call the provider, by name."""
 
@@ -142,30 +149,38 @@ def _outcome(notification: Notification, call: ProviderCall) -> Outcome:
     """Return what the provider would have answered to the call."""
     match NotificationKind(notification.type):
         case NotificationKind.AUTHORIZATION_SUCCEEDED:
-            return Moved(reference=notification.authorization_reference or "", amount_minor=_amount(notification))
+            return Moved(reference=notification.authorization_reference or "", amount_minor=amount_of(notification))
+        case NotificationKind.PAYMENT_PENDING:
+            return Moved(
+                reference=notification.authorization_reference or "",
+                amount_minor=amount_of(notification),
+                pay_to=stored_reference(notification.pay_to),
+            )
         case NotificationKind.CAPTURE_SUCCEEDED:
-            return Moved(reference=recorded_reference(notification.reference or ""), amount_minor=_amount(notification))
+            return Moved(
+                reference=recorded_reference(notification.reference or ""), amount_minor=amount_of(notification)
+            )
         case NotificationKind.REFUND_SUCCEEDED:
             return Moved(reference=recorded_reference(notification.reference or ""), amount_minor=call.amount_minor)
         case NotificationKind.AUTHORIZATION_VOIDED:
             return Moved(reference=notification.reference or "", amount_minor=call.amount_minor)
         case _:
-            return GatewayDeclinedError(_why(notification))
+            return GatewayDeclinedError(reason_of(notification))
 
 
 def _authorized(tx: CommandTransaction, notification: Notification) -> Settlement:
-    payment = _payment(tx, notification)
+    payment = payment_of(tx, notification)
     if payment is None:
         return waits("No order claims this authorization.")
-    said, is_live = _amount(notification), payment.status in (PaymentStatus.AUTHORIZED, PaymentStatus.CAPTURED)
+    said, is_live = amount_of(notification), payment.status in (PaymentStatus.AUTHORIZED, PaymentStatus.CAPTURED)
     if is_live and (said, notification.currency) != (payment.authorized_minor, payment.currency):
-        return parked(_other_amount(notification, payment, payment.authorized_minor))
+        return parked(other_amount(notification, payment, payment.authorized_minor))
     return applied()
 
 
 def _let_go(tx: CommandTransaction, notification: Notification) -> Settlement:
     """An authorization was let go, or failed after all: record it as released by the provider."""
-    payment = _payment(tx, notification)
+    payment = payment_of(tx, notification)
     if payment is None:
         if NotificationKind(notification.type) is NotificationKind.AUTHORIZATION_FAILED:
             return applied("Nothing was set aside, and nothing is recorded.")
@@ -177,27 +192,30 @@ def _let_go(tx: CommandTransaction, notification: Notification) -> Settlement:
     calls = calls_of_order(tx, payment.merchant_id, payment.order_id)()
     if any(call.payment_id == payment.payment_id and call.kind is CallKind.CAPTURE for call in calls):
         return waits("A capture of this authorization is under way.")
+    names: dict[str, Any] = {"merchant_id": payment.merchant_id, "payment_id": payment.payment_id}
     try:
-        ReleasePayment(
-            merchant_id=payment.merchant_id, payment_id=payment.payment_id, is_released_by_provider=True
-        ).run(tx)
+        if payment.status is PaymentStatus.PENDING:
+            # Nobody here has asked for it, so it is as with a bank that does not pay: the order ends, too.
+            FailPayment(**names, failure_reason=reason_of(notification)).run(tx)
+        else:
+            ReleasePayment(**names, is_released_by_provider=True).run(tx)
     except ConflictError as conflict:
         return waits(str(conflict))
     return applied()
 
 
 def _captured(tx: CommandTransaction, notification: Notification) -> Settlement:
-    payment, reference = _payment(tx, notification), recorded_reference(notification.reference or "")
+    payment, reference = payment_of(tx, notification), recorded_reference(notification.reference or "")
     found = [one for one in payment.captures if one.provider_reference == reference] if payment else []
     if payment is None or not found:
         return waits("No capture of this reference is recorded.")
-    if (found[0].amount_minor, payment.currency) != (_amount(notification), notification.currency):
-        return parked(_other_amount(notification, payment, found[0].amount_minor))
+    if (found[0].amount_minor, payment.currency) != (amount_of(notification), notification.currency):
+        return parked(other_amount(notification, payment, found[0].amount_minor))
     return applied()
 
 
 def _not_captured(tx: CommandTransaction, notification: Notification) -> Settlement:
-    payment, reference = _payment(tx, notification), recorded_reference(notification.reference or "")
+    payment, reference = payment_of(tx, notification), recorded_reference(notification.reference or "")
     if payment is not None and any(reference and one.provider_reference == reference for one in payment.captures):
         return parked(f"The capture is recorded in payment {payment.payment_id}, and the provider says that it failed.")
     return applied("Nothing was taken, and nothing is recorded.")
@@ -207,7 +225,7 @@ def _refunded(tx: CommandTransaction, notification: Notification) -> Settlement:
     refund = _refund(tx, notification)
     if refund is None:
         return waits("No refund here has this key: the provider gave money back that nobody here asked for.")
-    said = (_amount(notification), notification.currency)
+    said = (amount_of(notification), notification.currency)
     if refund.gift_card_id is not None or said != (refund.amount_minor, refund.currency):
         return parked(_other_refund(notification, refund))
     if refund.status is RefundStatus.COMPLETED:
@@ -233,7 +251,7 @@ def _not_refunded(tx: CommandTransaction, notification: Notification) -> Settlem
     names: dict[str, Any] = {"merchant_id": refund.merchant_id, "refund_id": refund.refund_id}
     if refund.status is RefundStatus.COMPLETED:
         return _reversed(tx, notification, refund, names)
-    FailRefund(**names, failure_reason=_why(notification)).run(tx)
+    FailRefund(**names, failure_reason=reason_of(notification)).run(tx)
     return applied()
 
 
@@ -248,19 +266,10 @@ def _reversed(
     ):
         return parked(_other_refund(notification, refund))
     try:
-        ReverseRefund(**names, failure_reason=_why(notification)).run(tx)
+        ReverseRefund(**names, failure_reason=reason_of(notification)).run(tx)
     except ConflictError as conflict:
         return waits(str(conflict))
     return applied()
-
-
-def _payment(tx: CommandTransaction, notification: Notification) -> PaymentState | None:
-    """Return the payment with the notification's authorization; of the provider, not of a gift card."""
-    reference = notification.authorization_reference
-    if not reference:
-        return None
-    found = load_by(tx, PaymentState, notification.merchant_id, "provider_reference", reference, lock=False)
-    return next((payment for payment in found if payment.gift_card_id is None), None)
 
 
 def _refund(tx: CommandTransaction, notification: Notification) -> RefundState | None:
@@ -272,13 +281,9 @@ def _refund(tx: CommandTransaction, notification: Notification) -> RefundState |
     return find(tx, RefundState, notification.merchant_id, refund_id, lock=False)
 
 
-def _amount(notification: Notification) -> int:
-    return notification.amount_minor or 0
-
-
 def _disputed(tx: CommandTransaction, notification: Notification) -> Settlement:
     """A dispute was opened, won or lost. Its end may come first; then it waits for the opening."""
-    payment, reference = _payment(tx, notification), recorded_reference(notification.reference or "")
+    payment, reference = payment_of(tx, notification), recorded_reference(notification.reference or "")
     if payment is None:
         return waits("No payment here has the disputed authorization.")
     kind, known = NotificationKind(notification.type), dispute_named(payment, reference)
@@ -307,45 +312,32 @@ def _opened(
     names: dict[str, Any],
     known: PaymentDispute | None,
 ) -> Settlement:
-    said = (_amount(notification), notification.fee_minor, notification.currency)
+    said = (amount_of(notification), notification.fee_minor, notification.currency)
     if known is not None:
         if said != (known.amount_minor, known.fee_minor, payment.currency):
-            return parked(_other_amount(notification, payment, known.amount_minor))
+            return parked(other_amount(notification, payment, known.amount_minor))
         return applied()
     if notification.currency != payment.currency:
-        return parked(_other_amount(notification, payment, payment.captured_minor))
-    if said[0] > payment.captured_minor - taken_by_disputes_minor(payment):
+        return parked(other_amount(notification, payment, payment.captured_minor))
+    if said[0] > payment.captured_minor - taken_back_minor(payment):
         return waits(f"More is disputed than payment {payment.payment_id} has captured.")
-    command = OpenDispute(**names, amount_minor=said[0], fee_minor=said[1], reason=_why(notification))
+    command = OpenDispute(**names, amount_minor=said[0], fee_minor=said[1], reason=reason_of(notification))
     check_fields(command)
     command.run(tx)
     return applied()
-
-
-def _why(notification: Notification) -> str:
-    return visible(notification.reason)[: NOTE.longest] or "The payment provider gives no reason."
 
 
 def _noted(settlement: Settlement) -> Settlement:
     return msgspec.structs.replace(settlement, reason=visible(settlement.reason)[: NOTE.longest])
 
 
-def _said(amount_minor: int, currency: str | None) -> str:
-    amount = counted(amount_minor, "minor unit")
-    return f"{amount} of {visible(currency or 'no currency')[:10]}"
-
-
-def _other_amount(notification: Notification, payment: PaymentState, recorded_minor: int) -> str:
-    recorded, said = _said(recorded_minor, payment.currency), _said(_amount(notification), notification.currency)
-    return f"Payment {payment.payment_id}: {recorded} are recorded, and the provider says {said}."
-
-
 def _other_refund(notification: Notification, refund: RefundState) -> str:
     if refund.gift_card_id is not None:
         says = "it failed" if notification.type == NotificationKind.REFUND_FAILED else "it has paid it, too"
         return f"Refund {refund.refund_id} was paid onto a gift card, and the provider says that {says}."
-    recorded, said = _said(refund.amount_minor, refund.currency), _said(_amount(notification), notification.currency)
-    return f"Refund {refund.refund_id}: {recorded} are recorded, and the provider says {said}."
+    recorded = in_words(refund.amount_minor, refund.currency)
+    says = in_words(amount_of(notification), notification.currency)
+    return f"Refund {refund.refund_id}: {recorded} are recorded, and the provider says {says}."
 
 
 _RECORDERS: dict[NotificationKind, Callable[[CommandTransaction, Notification], Settlement]] = {
@@ -359,5 +351,6 @@ _RECORDERS: dict[NotificationKind, Callable[[CommandTransaction, Notification], 
     NotificationKind.DISPUTE_OPENED: _disputed,
     NotificationKind.DISPUTE_WON: _disputed,
     NotificationKind.DISPUTE_LOST: _disputed,
+    **LATER_MONEY,
 }
 """What each kind records when it answers no call that is under way."""

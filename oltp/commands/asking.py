@@ -156,8 +156,8 @@ def asked(gateway: PaymentGateway, call: ProviderCall) -> Outcome:
     key, subject = call.provider_key, call.subject
     try:
         match call.kind:
-            case CallKind.AUTHORIZE:
-                return _authorized(gateway, call)
+            case CallKind.AUTHORIZE | CallKind.TRANSFER | CallKind.DEBIT:
+                return _set_aside(gateway, call)
             case CallKind.CAPTURE:
                 captured = gateway.capture(
                     idempotency_key=key,
@@ -187,24 +187,29 @@ def recorded_reference(reference: str) -> str:
     return f"{visible(reference)[: REFERENCE.longest - DIGEST_CHARACTERS - 1]}~{digest}"
 
 
-def _authorized(gateway: PaymentGateway, call: ProviderCall) -> Outcome:
-    """Ask for an authorization; void it when its reference is too long to store, because it could never be captured.
+def _set_aside(gateway: PaymentGateway, call: ProviderCall) -> Outcome:
+    """Ask for a new payment; void it when its reference is too long to store, because no later call could name it.
 
     Both calls are idempotent, so they may be repeated after a crash.
     """
-    moved = gateway.authorize(
-        idempotency_key=call.provider_key,
-        amount_minor=call.amount_minor,
-        currency=call.currency,
-        payment_token=call.subject,
-    )
+    moved = _new_payment(gateway, call)
     problem = REFERENCE.problem(moved.reference)
+    if problem is None and moved.pay_to is not None:
+        problem = REFERENCE.problem(moved.pay_to)
     if problem is None:
         return moved
     gateway.void(idempotency_key=f"{call.provider_key}/void", authorization_reference=moved.reference)
-    declined = GatewayDeclinedError(f"The provider's reference of an authorization {problem}; it was voided.")
+    declined = GatewayDeclinedError(f"The provider's reference of a new payment {problem}; it was voided.")
     logger.error("Payment %s: %s", call.payment_id, declined)
     return declined
+
+
+def _new_payment(gateway: PaymentGateway, call: ProviderCall) -> Moved:
+    key, amount_minor, currency = call.provider_key, call.amount_minor, call.currency
+    if call.kind is CallKind.TRANSFER:
+        return gateway.expect_transfer(idempotency_key=key, amount_minor=amount_minor, currency=currency)
+    ask = gateway.collect if call.kind is CallKind.DEBIT else gateway.authorize
+    return ask(idempotency_key=key, amount_minor=amount_minor, currency=currency, payment_token=call.subject)
 
 
 def _refunded(gateway: PaymentGateway, call: ProviderCall) -> str:

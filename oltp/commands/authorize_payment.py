@@ -19,7 +19,7 @@ from contracts.events.payment import PaymentEvent, PaymentState
 from contracts.limits import AmountMinor, PaymentToken, Uuid
 from oltp.commands.asking import Outcome, ProviderCommand
 from oltp.domain.payments import amount_to_authorize, authorize_payment
-from oltp.domain.provider_calls import CallKind, ProviderCall, in_flight_minor
+from oltp.domain.provider_calls import CallKind, ProviderCall, to_be_paid_minor
 from oltp.gateway import provider_key
 from oltp.store.provider_calls import calls_of_order
 from oltp.store.rows import ask, ask_by, save
@@ -50,7 +50,7 @@ class AuthorizePayment(ProviderCommand[PaymentState, Found], frozen=True, kw_onl
         ask_payments = ask_by(tx, PaymentState, self.merchant_id, "order_id", self.order_id, lock=False)
         ask_calls = calls_of_order(tx, self.merchant_id, self.order_id)
         order = ask_order()
-        return order, ask_payments(), in_flight_minor(ask_calls(), CallKind.AUTHORIZE)
+        return order, ask_payments(), to_be_paid_minor(ask_calls())
 
     def prepare(self, tx: CommandTransaction, loaded: Found) -> ProviderCall:
         """Return the call for the open amount; ConflictError when no amount is open, or the payment's id is taken."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Annotated
 
 from contracts.events.order import OrderEvent, OrderState
@@ -11,6 +12,7 @@ from oltp.commands.execute import Command
 from oltp.commands.quantities import QuantityInput, by_line
 from oltp.domain.orders import cancel_order, units_released
 from oltp.domain.provider_calls import CallKind, in_flight_minor
+from oltp.domain.refunds import LineRefunds
 from oltp.domain.reservations import release
 from oltp.outbox import Change
 from oltp.store import stock
@@ -40,14 +42,25 @@ class CancelOrder(Command[OrderState], frozen=True, kw_only=True):
         # Captures under way count as captured.
         captured_minor = captured() + in_flight_minor(calls(), CallKind.CAPTURE)
         after = cancel_order(order, by_line(self.lines), captured_minor=captured_minor, refunds=paid_back)
-        changes = [Change(before=order, after=after, event_type=OrderEvent.ORDER_CANCELLED)]
-        units = units_released((order, paid_back), (after, paid_back))
-        if not units:
-            save_all(tx, changes)
-            return after
-        (held,) = ask_held()
-        released = release(held, units)
-        event = Change(before=held, after=released, event_type=ReservationEvent.RESERVATION_RELEASED)
-        save_all(tx, [*changes, event])
-        stock.release(tx, self.merchant_id, held.lines[0].location_id, units)
+        save_cancelled(tx, order, after, paid_back, ask_held)
         return after
+
+
+def save_cancelled(
+    tx: CommandTransaction,
+    order: OrderState,
+    after: OrderState,
+    refunds: Mapping[str, LineRefunds],
+    ask_held: Callable[[], list[ReservationState]],
+) -> None:
+    """Write a cancelled order, and give the units back to stock that it holds no more."""
+    changes = [Change(before=order, after=after, event_type=OrderEvent.ORDER_CANCELLED)]
+    units = units_released((order, refunds), (after, refunds))
+    if not units:
+        save_all(tx, changes)
+        return
+    (held,) = ask_held()
+    released = release(held, units)
+    event = Change(before=held, after=released, event_type=ReservationEvent.RESERVATION_RELEASED)
+    save_all(tx, [*changes, event])
+    stock.release(tx, order.merchant_id, held.lines[0].location_id, units)

@@ -21,7 +21,7 @@ from contracts.text import visible
 from oltp.commands.asking import Outcome, ProviderCommand
 from oltp.domain.gift_cards import credit, require_usable
 from oltp.domain.orders import units_released, withdraw_refunded
-from oltp.domain.payments import refund_payment
+from oltp.domain.payments import refund_payment, require_still_captured
 from oltp.domain.provider_calls import CallKind, ProviderCall
 from oltp.domain.refunds import LineRefunds, complete_refund, fail_refund, with_settled
 from oltp.domain.reservations import release
@@ -94,7 +94,7 @@ class CompleteRefund(ProviderCommand[RefundState, Found], frozen=True, kw_only=T
         """Return the call; what would be refused after money moved is refused now. Onto a card it is paid at once."""
         refund = loaded.refund
         completed = complete_refund(refund, refund.gift_card_id, tx.occurred_at)
-        refund_payment(loaded.payment, refund.amount_minor)
+        require_still_captured(loaded.payment, refund.amount_minor)
         if loaded.card is not None:
             require_usable(loaded.card, refund.currency, tx.occurred_at)
             return _record(tx, loaded, completed)

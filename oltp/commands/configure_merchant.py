@@ -8,7 +8,7 @@ import msgspec
 
 from contracts.errors import ConflictError
 from contracts.events.merchant import MerchantEvent, MerchantState, Synonym, TaxRate
-from contracts.limits import SYNONYMS, TAX_RATES, AmountOrNoneMinor, Currency, Jurisdiction, Title
+from contracts.limits import SYNONYMS, TAX_RATES, AmountOrNoneMinor, Currency, Jurisdiction, Title, WaitDays
 from contracts.money import require_current
 from oltp.commands.execute import Command
 from oltp.commands.register_merchant import check_merchant, ordered_rates, ordered_synonyms
@@ -27,7 +27,9 @@ class ConfigureMerchant(Command[MerchantState], frozen=True, kw_only=True):
     The currency cannot change once the merchant has products, because their prices would change their meaning.
     """
 
-    ADDED_LATER: ClassVar[frozenset[str]] = frozenset({"synonyms"})
+    ADDED_LATER: ClassVar[frozenset[str]] = frozenset(
+        {"synonyms", "bank_transfer_days", "direct_debit_days", "ships_before_paid"}
+    )
 
     name: Title | None = None
     currency: Currency | None = None
@@ -40,6 +42,12 @@ class ConfigureMerchant(Command[MerchantState], frozen=True, kw_only=True):
     tax_rates: Annotated[list[TaxRate], TAX_RATES] | None = None
     synonyms: Annotated[list[Synonym], SYNONYMS] | None = None
     """Words of shoppers for which a search also looks for others."""
+    bank_transfer_days: WaitDays | None = None
+    """How long the money of later bank transfers is waited for."""
+    direct_debit_days: WaitDays | None = None
+    """How long the bank's answer to later direct debits is waited for."""
+    ships_before_paid: bool | None = None
+    """Whether orders may be fulfilled while their money is waited for."""
 
     def run(self, tx: CommandTransaction) -> MerchantState:
         """Return the merchant with its new configuration."""
@@ -59,7 +67,8 @@ class ConfigureMerchant(Command[MerchantState], frozen=True, kw_only=True):
 
     def _given(self) -> dict[str, object]:
         names = ("name", "currency", "is_active", "is_tax_inclusive", "jurisdiction", "shipping_fee_minor")
-        return {name: getattr(self, name) for name in names}
+        waits = ("bank_transfer_days", "direct_debit_days", "ships_before_paid")
+        return {name: getattr(self, name) for name in (*names, *waits)}
 
     def _check_currency(self, tx: CommandTransaction, currency: str) -> None:
         require_current(currency)

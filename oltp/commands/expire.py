@@ -42,8 +42,8 @@ class Expiring(Generic[State]):
     state_type: type[State]
     named: str
     """What several of them are called, in messages."""
-    waiting: StrEnum
-    """The status of one that has not ended yet."""
+    waiting: tuple[StrEnum, ...]
+    """The statuses of one that has not ended yet."""
     event: StrEnum
     end: Callable[[State, datetime], State]
     """Returns the state after its end, at a time."""
@@ -56,11 +56,16 @@ class Expiring(Generic[State]):
         mapping = MAPPINGS[self.state_type]
         return f"""
             select {mapping.id_field} from {mapping.table}
-            where merchant_id = %s and status = '{self.waiting}' and expires_at <= %s
+            where merchant_id = %s and {self._waits} and expires_at <= %s
             order by expires_at, {mapping.id_field}
             limit %s
             for no key update skip locked
         """.encode()
+
+    @property
+    def _waits(self) -> str:
+        listed = ", ".join(f"'{status}'" for status in self.waiting)
+        return f"status = {listed}" if len(self.waiting) == 1 else f"status in ({listed})"
 
     @cached_property
     def merchants_due(self) -> bytes:
@@ -68,7 +73,7 @@ class Expiring(Generic[State]):
         return f"""
             select distinct due.merchant_id
             from {MAPPINGS[self.state_type].table} as due inner join oltp.residents using (merchant_id)
-            where due.status = '{self.waiting}' and due.expires_at <= %(now)s
+            where due.{self._waits} and due.expires_at <= %(now)s
               and (%(merchants)s::text[] is null or due.merchant_id = any(%(merchants)s))
             order by due.merchant_id
         """.encode()
@@ -77,7 +82,7 @@ class Expiring(Generic[State]):
 RESERVATIONS = Expiring(
     state_type=ReservationState,
     named="reservations",
-    waiting=ReservationStatus.HELD,
+    waiting=(ReservationStatus.HELD,),
     event=ReservationEvent.RESERVATION_EXPIRED,
     end=lambda reservation, _: reservations.release(reservation, end=ReservationStatus.EXPIRED),
     follow=stock.follow_all,
@@ -85,7 +90,7 @@ RESERVATIONS = Expiring(
 GIFT_CARDS = Expiring(
     state_type=GiftCardState,
     named="gift cards",
-    waiting=GiftCardStatus.ACTIVE,
+    waiting=(GiftCardStatus.ACTIVE,),
     event=GiftCardEvent.GIFT_CARD_EXPIRED,
     end=gift_cards.expire,
 )

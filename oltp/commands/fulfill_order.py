@@ -13,10 +13,11 @@ from contracts.limits import LINES, Reference, StoredName, Uuid
 from oltp.commands.execute import Command
 from oltp.commands.quantities import QuantityInput, by_line
 from oltp.domain.orders import fulfill_order
+from oltp.domain.pending_payments import require_paid
 from oltp.domain.reservations import consume, held_quantity
 from oltp.outbox import Change
 from oltp.store import stock
-from oltp.store.payments import line_refunds
+from oltp.store.payments import later_money_of_order, line_refunds
 from oltp.store.rows import ask, ask_by, save_all
 from oltp.transaction import CommandTransaction
 
@@ -37,15 +38,17 @@ class FulfillOrder(Command[FulfillmentState], frozen=True, kw_only=True):
     def run(self, tx: CommandTransaction) -> FulfillmentState:
         """Return the fulfillment.
 
-        Raises ConflictError when more units are named than are open and not refunded, or when the units are held at
-        another location.
+        Raises ConflictError when more units are named than are open and not refunded, when the units are held at
+        another location, or when money is waited for and the merchant does not ship before it is there.
 
         A refund that was requested counts like a completed one until it fails.
         """
         ask_order = ask(tx, OrderState, self.merchant_id, self.order_id)
         ask_held = ask_by(tx, ReservationState, self.merchant_id, "order_id", self.order_id)
         refunds = line_refunds(tx, self.order_id)
+        ask_paid = later_money_of_order(tx, self.merchant_id, self.order_id)
         order = ask_order()
+        require_paid(order, ask_paid())
         after, quantities = fulfill_order(order, by_line(self.lines), refunds=refunds())
         fulfillment = _fulfillment(tx, self, quantities)
         changes = [

@@ -13,7 +13,7 @@ from contracts.limits import AmountMinor, Uuid
 from oltp.commands.execute import Command
 from oltp.domain.gift_cards import amount_to_redeem, authorized_by_card, capture_by_card, redeem, require_usable
 from oltp.domain.payments import capture_payment
-from oltp.domain.provider_calls import CallKind, in_flight_minor
+from oltp.domain.provider_calls import to_be_paid_minor
 from oltp.outbox import Change
 from oltp.store.provider_calls import calls_of_order
 from oltp.store.rows import ask, ask_by, save, save_all
@@ -37,7 +37,7 @@ class RedeemGiftCard(Command[PaymentState], frozen=True, kw_only=True):
         ask_payments = ask_by(tx, PaymentState, self.merchant_id, "order_id", self.order_id, lock=False)
         ask_calls = calls_of_order(tx, self.merchant_id, self.order_id)
         ask_card = ask(tx, GiftCardState, self.merchant_id, self.gift_card_id)
-        order, payments, in_flight = ask_order(), ask_payments(), in_flight_minor(ask_calls(), CallKind.AUTHORIZE)
+        order, payments, in_flight = ask_order(), ask_payments(), to_be_paid_minor(ask_calls())
         card = ask_card()
         require_usable(card, order.currency, tx.occurred_at)
         amount_minor = amount_to_redeem(card, order, payments, self.amount_minor, in_flight)

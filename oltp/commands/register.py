@@ -8,6 +8,7 @@ from __future__ import annotations
 from oltp.commands.adjust_stock import AdjustStock
 from oltp.commands.apply_notification import ApplyNotification
 from oltp.commands.authorize_payment import AuthorizePayment
+from oltp.commands.await_payment import AwaitPayment
 from oltp.commands.book_adjustment import BookAdjustment
 from oltp.commands.cancel_order import CancelOrder
 from oltp.commands.capture_payment import CapturePayment
@@ -16,13 +17,17 @@ from oltp.commands.complete_refund import CompleteRefund
 from oltp.commands.configure_merchant import ConfigureMerchant
 from oltp.commands.end_dispute import EndDispute
 from oltp.commands.expire import ExpireGiftCards, ExpireReservations
+from oltp.commands.expire_payments import ExpirePayments
+from oltp.commands.fail_payment import FailPayment
 from oltp.commands.fail_refund import FailRefund
 from oltp.commands.fulfill_order import FulfillOrder
+from oltp.commands.give_back_unallocated import GiveBackUnallocated
 from oltp.commands.grant_entitlement import GrantCustomerEntitlement, GrantMerchantEntitlement
 from oltp.commands.issue_gift_card import IssueGiftCard
 from oltp.commands.open_dispute import OpenDispute
 from oltp.commands.place_order import PlaceOrder
 from oltp.commands.put_back import PutBack
+from oltp.commands.receive_payment import ReceivePayment
 from oltp.commands.receive_stock import ReceiveStock
 from oltp.commands.record_dispute import RecordDispute
 from oltp.commands.redeem_gift_card import RedeemGiftCard
@@ -32,6 +37,7 @@ from oltp.commands.release_reservation import ReleaseReservation
 from oltp.commands.request_refund import RequestRefund
 from oltp.commands.reserve_stock import ReserveStock
 from oltp.commands.restate import Restate
+from oltp.commands.return_payment import ReturnPayment
 from oltp.commands.reverse_refund import ReverseRefund
 from oltp.commands.revoke_entitlement import RevokeCustomerEntitlement, RevokeMerchantEntitlement
 from oltp.commands.set_price import SetPrice
@@ -44,6 +50,7 @@ COMMANDS = (
     AdjustStock,
     ApplyNotification,
     AuthorizePayment,
+    AwaitPayment,
     BookAdjustment,
     CancelOrder,
     CapturePayment,
@@ -53,14 +60,18 @@ COMMANDS = (
     EndDispute,
     ExpireGiftCards,
     ExpireReservations,
+    ExpirePayments,
+    FailPayment,
     FailRefund,
     FulfillOrder,
+    GiveBackUnallocated,
     GrantMerchantEntitlement,
     GrantCustomerEntitlement,
     IssueGiftCard,
     OpenDispute,
     PlaceOrder,
     PutBack,
+    ReceivePayment,
     ReceiveStock,
     RecordDispute,
     RedeemGiftCard,
@@ -70,6 +81,7 @@ COMMANDS = (
     RequestRefund,
     ReserveStock,
     Restate,
+    ReturnPayment,
     ReverseRefund,
     RevokeMerchantEntitlement,
     RevokeCustomerEntitlement,

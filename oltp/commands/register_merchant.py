@@ -9,7 +9,14 @@ from typing import Annotated, ClassVar
 import msgspec
 
 from contracts.errors import InputError, PodFencedError
-from contracts.events.merchant import MerchantEvent, MerchantState, Synonym, TaxRate
+from contracts.events.merchant import (
+    BANK_TRANSFER_DAYS,
+    DIRECT_DEBIT_DAYS,
+    MerchantEvent,
+    MerchantState,
+    Synonym,
+    TaxRate,
+)
 from contracts.limits import (
     AMOUNT_MICRO_MAX,
     RATE_PPM,
@@ -21,6 +28,7 @@ from contracts.limits import (
     Jurisdiction,
     MerchantId,
     Title,
+    WaitDays,
 )
 from contracts.money import micro_per_minor, require_current
 from contracts.text import visible
@@ -35,7 +43,9 @@ class RegisterMerchant(Command[MerchantState], frozen=True, kw_only=True):
     """A new merchant with its whole configuration; amounts in minor units of `currency`."""
 
     REGISTERS = True
-    ADDED_LATER: ClassVar[frozenset[str]] = frozenset({"synonyms"})
+    ADDED_LATER: ClassVar[frozenset[str]] = frozenset(
+        {"synonyms", "bank_transfer_days", "direct_debit_days", "ships_before_paid"}
+    )
 
     merchant_id: MerchantId
     name: Title
@@ -46,6 +56,9 @@ class RegisterMerchant(Command[MerchantState], frozen=True, kw_only=True):
     free_shipping_from_minor: AmountOrNoneMinor | None = None
     tax_rates: Annotated[list[TaxRate], TAX_RATES] = msgspec.field(default_factory=list)
     synonyms: Annotated[list[Synonym], SYNONYMS] = msgspec.field(default_factory=list)
+    bank_transfer_days: WaitDays = BANK_TRANSFER_DAYS
+    direct_debit_days: WaitDays = DIRECT_DEBIT_DAYS
+    ships_before_paid: bool = False
 
     def run(self, tx: CommandTransaction) -> MerchantState:
         """Return the merchant; PodFencedError when the directory places it in another pod."""
@@ -63,6 +76,9 @@ class RegisterMerchant(Command[MerchantState], frozen=True, kw_only=True):
             tax_rates=ordered_rates(self.tax_rates),
             registered_at=tx.occurred_at,
             synonyms=ordered_synonyms(self.synonyms),
+            bank_transfer_days=self.bank_transfer_days,
+            direct_debit_days=self.direct_debit_days,
+            ships_before_paid=self.ships_before_paid,
         )
         check_merchant(merchant)
         epoch = _directory_epoch(tx, self.merchant_id)

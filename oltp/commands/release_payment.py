@@ -8,7 +8,7 @@ from contracts.limits import Uuid
 from oltp.commands.asking import Outcome, ProviderCommand
 from oltp.commands.execute import CommandPod
 from oltp.commands.requests import Request
-from oltp.commands.void_payment import void_call
+from oltp.commands.void_payment import let_go_later, void_call
 from oltp.domain.payments import release_payment
 from oltp.domain.provider_calls import ProviderCall
 from oltp.store.rows import load, save
@@ -40,6 +40,8 @@ class ReleasePayment(ProviderCommand[PaymentState, PaymentState], frozen=True, k
         """Return the payment without the released amount."""
         if isinstance(outcome, GatewayDeclinedError):
             raise outcome
+        if loaded.method is not None:
+            return let_go_later(tx, loaded)
         return save(tx, loaded, release_payment(loaded), PaymentEvent.PAYMENT_RELEASED)
 
     def run(self, tx: CommandTransaction) -> PaymentState:

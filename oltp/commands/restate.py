@@ -164,8 +164,8 @@ def _write(
 
 def _moment(state: AggregateState) -> datetime | None:
     """Return when the fact occurred that the state tells of; None: it tells of no one moment."""
-    if isinstance(state, PaymentState) and state.captures:
-        return max(capture.captured_at for capture in state.captures)
+    if isinstance(state, PaymentState) and (state.captures or state.movements):
+        return max([*(one.captured_at for one in state.captures), *(one.moved_at for one in state.movements)])
     moments = (getattr(state, name) for name in reversed(state.MOMENT_FIELDS))
     return next((moment for moment in moments if moment is not None), None)
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from contracts.errors import GatewayDeclinedError
-from contracts.events.payment import PaymentEvent, PaymentState
+from contracts.events.payment import PaymentEvent, PaymentState, PaymentStatus
 from contracts.limits import Uuid
 from oltp.commands.asking import Outcome, ProviderCommand
-from oltp.domain.payments import void_payment
+from oltp.domain.payments import left_to_capture_minor, release_payment, void_payment
 from oltp.domain.provider_calls import CallKind, ProviderCall, require_no_other
 from oltp.gateway import provider_key
 from oltp.store.provider_calls import calls_of_order
@@ -37,7 +37,21 @@ class VoidPayment(ProviderCommand[PaymentState, PaymentState], frozen=True, kw_o
         """Return the payment, voided."""
         if isinstance(outcome, GatewayDeclinedError):
             raise outcome
+        if loaded.method is not None and loaded.status is not PaymentStatus.PENDING:
+            return let_go_later(tx, loaded)
         return save(tx, loaded, void_payment(loaded), PaymentEvent.PAYMENT_VOIDED)
+
+
+def let_go_later(tx: CommandTransaction, payment: PaymentState) -> PaymentState:
+    """Return a payment whose waiting the provider has ended, and which may have ended or got money while it was asked.
+
+    Raises GatewayDeclinedError when all its money had come: then nothing was let go.
+    """
+    if left_to_capture_minor(payment):
+        return save(tx, payment, release_payment(payment), PaymentEvent.PAYMENT_RELEASED)
+    if payment.status is PaymentStatus.CAPTURED:
+        raise GatewayDeclinedError(f"The money of payment {payment.payment_id} had come; refund it.")
+    return payment
 
 
 def void_call(tx: CommandTransaction, payment: PaymentState) -> ProviderCall:

@@ -31,9 +31,9 @@ def dispute_named(payment: PaymentState, provider_reference: str) -> PaymentDisp
     return next((one for one in payment.disputes if one.provider_reference == provider_reference), None)
 
 
-def taken_by_disputes_minor(payment: PaymentState) -> int:
-    """Return what disputes have of the captured money: held or lost. It cannot be refunded."""
-    return payment.disputed_minor + payment.charged_back_minor
+def taken_back_minor(payment: PaymentState) -> int:
+    """Return what is gone of the captured money, held or lost in disputes, or returned: it cannot be refunded."""
+    return payment.disputed_minor + payment.charged_back_minor + payment.returned_minor
 
 
 def open_dispute(payment: PaymentState, dispute: PaymentDispute) -> PaymentState:
@@ -42,7 +42,7 @@ def open_dispute(payment: PaymentState, dispute: PaymentDispute) -> PaymentState
         raise InputError(f"Payment {payment.payment_id} was made with a gift card; no bank disputes it.")
     if dispute_named(payment, dispute.provider_reference) is not None:
         raise ConflictError(f"Payment {payment.payment_id} has the dispute {dispute.provider_reference} already.")
-    left_minor = payment.captured_minor - taken_by_disputes_minor(payment)
+    left_minor = payment.captured_minor - taken_back_minor(payment)
     if dispute.amount_minor > left_minor:
         raise ConflictError(
             f"Payment {payment.payment_id}: {format_minor(dispute.amount_minor, payment.currency)} is disputed, and "

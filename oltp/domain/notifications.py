@@ -50,6 +50,14 @@ class NotificationKind(StrEnum):
     DISPUTE_OPENED = "dispute.opened"
     DISPUTE_WON = "dispute.won"
     DISPUTE_LOST = "dispute.lost"
+    PAYMENT_PENDING = "payment.pending"
+    """A bank transfer is expected, or a direct debit is under way."""
+    PAYMENT_RECEIVED = "payment.received"
+    """Money of a bank transfer came, or a direct debit was paid."""
+    PAYMENT_FAILED = "payment.failed"
+    """The bank does not pay a direct debit."""
+    PAYMENT_RETURNED = "payment.returned"
+    """The bank took back what had been received, as a whole."""
 
 
 DISPUTE_KINDS = (NotificationKind.DISPUTE_OPENED, NotificationKind.DISPUTE_WON, NotificationKind.DISPUTE_LOST)
@@ -82,13 +90,15 @@ class Notification(msgspec.Struct, frozen=True, kw_only=True):
     idempotency_key: str | None = None
     """The key of the call that it is about; None: nobody here asked for it."""
     authorization_reference: str | None = None
-    """The provider's reference of the authorization that it is about."""
+    """The provider's reference of the authorization that it is about, or of the payment whose money comes later."""
     reference: str | None = None
-    """The provider's reference of what happened: of the capture, the void or the refund."""
+    """The provider's reference of what happened: of the capture, the void, the refund, or the receipt of money."""
     amount_minor: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] | None = None
     fee_minor: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
-    """What the provider keeps for a dispute."""
+    """What the provider keeps for a dispute, or for money that went back."""
     currency: str | None = None
+    pay_to: str | None = None
+    """For a bank transfer the account that the customer is told."""
     reason: str = ""
     """Why it failed, in the provider's words."""
 
@@ -152,12 +162,16 @@ _BY_KEY = {
     NotificationKind.CAPTURE_FAILED,
     NotificationKind.REFUND_SUCCEEDED,
     NotificationKind.REFUND_FAILED,
+    NotificationKind.PAYMENT_FAILED,
 }
 _WITH_AMOUNT = {
     NotificationKind.AUTHORIZATION_SUCCEEDED,
     NotificationKind.CAPTURE_SUCCEEDED,
     NotificationKind.REFUND_SUCCEEDED,
     NotificationKind.DISPUTE_OPENED,
+    NotificationKind.PAYMENT_PENDING,
+    NotificationKind.PAYMENT_RECEIVED,
+    NotificationKind.PAYMENT_RETURNED,
 }
 _WITH_REFERENCE = {
     NotificationKind.CAPTURE_SUCCEEDED,
@@ -165,4 +179,6 @@ _WITH_REFERENCE = {
     NotificationKind.DISPUTE_OPENED,
     NotificationKind.DISPUTE_WON,
     NotificationKind.DISPUTE_LOST,
+    NotificationKind.PAYMENT_RECEIVED,
+    NotificationKind.PAYMENT_RETURNED,
 }

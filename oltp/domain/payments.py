@@ -1,7 +1,7 @@
 """What happens to a payment: authorized, declined, captured, released, voided, refunded.
 
 Belongs here: functions from a payment's state to its next state, and the limits of each. Does not belong here: the
-provider (`oltp/gateway.py`).
+provider (`oltp/gateway.py`), money that comes days later (`pending_payments.py`).
 """
 
 from __future__ import annotations
@@ -11,20 +11,25 @@ from datetime import datetime
 
 import msgspec
 
-from contracts.errors import ConflictError, InputError, OverCaptureError, OverRefundError
+from contracts.errors import ConflictError, IllegalTransitionError, InputError, OverCaptureError, OverRefundError
 from contracts.events.order import OrderState
 from contracts.events.payment import PaymentCapture, PaymentState, PaymentStatus
 from contracts.money import format_minor
 from oltp.domain.orders import owed_minor
 from oltp.domain.transitions import PAYMENT_TRANSITIONS, require_transition
 
+LIVE = (PaymentStatus.AUTHORIZED, PaymentStatus.PENDING, PaymentStatus.CAPTURED)
+"""The states of payments that pay for their order, or may do so."""
+
 
 def open_to_authorize_minor(order: OrderState, payments: Sequence[PaymentState]) -> int:
-    """Return the amount of the order that no live authorization covers; a captured payment counts in full."""
+    """Return the amount of the order that no live payment covers; a captured one counts in full, but for what the bank
+    took back.
+    """
     return owed_minor(order) - sum(
-        payment.authorized_minor - payment.released_minor
+        payment.authorized_minor - payment.released_minor - payment.returned_minor
         for payment in payments
-        if payment.status in (PaymentStatus.AUTHORIZED, PaymentStatus.CAPTURED)
+        if payment.status in LIVE
     )
 
 
@@ -52,7 +57,7 @@ def amount_to_authorize(
 def _nothing_open(order: OrderState, payments: Sequence[PaymentState]) -> str:
     """Return why nothing can be authorized: the order is paid for, or an authorization is not captured yet."""
     waiting = [payment for payment in payments if left_to_capture_minor(payment) > 0]
-    captured_minor = sum(payment.captured_minor for payment in payments)
+    captured_minor = sum(payment.captured_minor - payment.returned_minor for payment in payments)
     if not waiting or captured_minor >= owed_minor(order):
         return f"Order {order.order_number} has nothing open to pay; it needs no further payment."
     owed, captured, set_aside = (
@@ -66,8 +71,8 @@ def _nothing_open(order: OrderState, payments: Sequence[PaymentState]) -> str:
 
 
 def left_to_capture_minor(payment: PaymentState) -> int:
-    """Return the authorized amount that is neither captured nor released."""
-    if payment.status not in (PaymentStatus.AUTHORIZED, PaymentStatus.CAPTURED):
+    """Return the authorized amount that is neither captured nor released, or that is waited for."""
+    if payment.status not in LIVE:
         return 0
     return payment.authorized_minor - payment.released_minor - payment.captured_minor
 
@@ -114,6 +119,7 @@ def amount_to_capture(
     amount exceeds the authorization or what the order still owes after cancellations, or when nothing is left to
     capture.
     """
+    _require_not_awaited(payment)
     require_transition(PAYMENT_TRANSITIONS, payment.status, PaymentStatus.CAPTURED, f"Payment {payment.payment_id}")
     if amount_minor is not None and amount_minor < 1:
         raise InputError("The amount to capture must be above 0.")
@@ -145,9 +151,16 @@ def capture_payment(payment: PaymentState, capture: PaymentCapture) -> PaymentSt
 
 
 def void_payment(payment: PaymentState) -> PaymentState:
-    """Return the payment voided; IllegalTransitionError unless it is authorized and nothing was captured."""
+    """Return the payment voided; IllegalTransitionError unless it is authorized or pending."""
+    if payment.status is PaymentStatus.VOIDED:
+        raise IllegalTransitionError(f"Payment {payment.payment_id} is voided already.")
     require_transition(PAYMENT_TRANSITIONS, payment.status, PaymentStatus.VOIDED, f"Payment {payment.payment_id}")
-    return msgspec.structs.replace(payment, version=payment.version + 1, status=PaymentStatus.VOIDED)
+    return end_waiting(msgspec.structs.replace(payment, version=payment.version + 1, status=PaymentStatus.VOIDED))
+
+
+def end_waiting(payment: PaymentState) -> PaymentState:
+    """Return the state with its money not waited for any longer."""
+    return payment if payment.expires_at is None else msgspec.structs.replace(payment, expires_at=None)
 
 
 def release_payment(payment: PaymentState) -> PaymentState:
@@ -160,9 +173,29 @@ def release_payment(payment: PaymentState) -> PaymentState:
     left_minor = left_to_capture_minor(payment)
     if left_minor < 1:
         raise ConflictError(f"Payment {payment.payment_id} has nothing set aside that could be released.")
-    return msgspec.structs.replace(
-        payment, version=payment.version + 1, released_minor=payment.released_minor + left_minor
+    return end_waiting(
+        msgspec.structs.replace(
+            payment, version=payment.version + 1, released_minor=payment.released_minor + left_minor
+        )
     )
+
+
+def _require_not_awaited(payment: PaymentState) -> None:
+    """Raise ConflictError for a payment whose money comes by itself."""
+    if payment.method is not None:
+        raise ConflictError(
+            f"Payment {payment.payment_id} is a {payment.method.replace('_', ' ')}: it is captured when money comes."
+        )
+
+
+def require_still_captured(payment: PaymentState, amount_minor: int) -> None:
+    """Raise OverRefundError when a refund would give back money that the bank took back."""
+    left_minor = refund_payment(payment, amount_minor).captured_minor - payment.returned_minor
+    if payment.refunded_minor + amount_minor > left_minor:
+        raise OverRefundError(
+            f"Payment {payment.payment_id}: the bank took {format_minor(payment.returned_minor, payment.currency)} "
+            f"back; with {format_minor(amount_minor, payment.currency)} refunded, the customer would have money twice."
+        )
 
 
 def refund_payment(payment: PaymentState, amount_minor: int) -> PaymentState:

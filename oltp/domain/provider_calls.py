@@ -17,6 +17,10 @@ class CallKind(StrEnum):
     """The operation that the provider is asked for."""
 
     AUTHORIZE = "authorize"
+    TRANSFER = "transfer"
+    """Name an account to which the customer transfers the amount."""
+    DEBIT = "debit"
+    """Collect the amount from the customer's account."""
     CAPTURE = "capture"
     VOID = "void"
     REFUND = "refund"
@@ -34,9 +38,18 @@ class ProviderCall(Value, frozen=True, kw_only=True):
     payment_id: str
     refund_id: str | None = None
     subject: str
-    """For an authorization the payment token; for every other kind the provider's reference of the authorization."""
+    """For what sets money aside the payment token; for every other kind the provider's reference of that."""
     amount_minor: int
     currency: str
+
+
+SETTING_ASIDE = (CallKind.AUTHORIZE, CallKind.TRANSFER, CallKind.DEBIT)
+"""The calls that make a new payment of an order."""
+
+
+def to_be_paid_minor(calls: Sequence[ProviderCall]) -> int:
+    """Return the sum in minor units of the new payments that are under way."""
+    return sum(in_flight_minor(calls, kind) for kind in SETTING_ASIDE)
 
 
 def in_flight_minor(calls: Sequence[ProviderCall], kind: CallKind, payment_id: str | None = None) -> int:

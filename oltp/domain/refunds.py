@@ -30,7 +30,7 @@ from contracts.events.payment import PaymentState, PaymentStatus
 from contracts.events.refund import RefundLine, RefundLineTax, RefundState, RefundStatus
 from contracts.money import format_minor, in_major_units, portion
 from contracts.text import counted
-from oltp.domain.disputes import taken_by_disputes_minor
+from oltp.domain.disputes import taken_back_minor
 from oltp.domain.taxes import by_line, given_back
 from oltp.domain.transitions import REFUND_TRANSITIONS, require_transition
 
@@ -180,7 +180,7 @@ def request_refund(
     _check_request(order, payment, requests)
     lines, taxes = _refund_lines(order, requests, line_refunds)
     amount_minor = sum(line.amount_minor for line in lines)
-    left_minor = payment.captured_minor - payment.refunded_minor - pending_minor - taken_by_disputes_minor(payment)
+    left_minor = payment.captured_minor - payment.refunded_minor - pending_minor - taken_back_minor(payment)
     if amount_minor > left_minor:
         raise OverRefundError(
             f"Payment {payment.payment_id}: {format_minor(amount_minor, payment.currency)} asked for, "

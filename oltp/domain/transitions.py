@@ -34,8 +34,13 @@ PAYMENT_TRANSITIONS: Transitions[PaymentStatus] = {
     PaymentStatus.AUTHORIZED: frozenset({PaymentStatus.CAPTURED, PaymentStatus.VOIDED}),
     # Captured to captured: a further capture, or a refund.
     PaymentStatus.CAPTURED: frozenset({PaymentStatus.CAPTURED}),
-    PaymentStatus.DECLINED: frozenset(),
-    PaymentStatus.VOIDED: frozenset(),
+    PaymentStatus.PENDING: frozenset(
+        {PaymentStatus.PENDING, PaymentStatus.CAPTURED, PaymentStatus.VOIDED, PaymentStatus.FAILED}
+    ),
+    # These to themselves: money came all the same, or went back, and is unallocated.
+    PaymentStatus.DECLINED: frozenset({PaymentStatus.DECLINED}),
+    PaymentStatus.VOIDED: frozenset({PaymentStatus.VOIDED}),
+    PaymentStatus.FAILED: frozenset({PaymentStatus.FAILED}),
 }
 
 REFUND_TRANSITIONS: Transitions[RefundStatus] = {

@@ -312,6 +312,7 @@ HELD: dict[tuple[str, str], Held] = {
     ("order", "lines"): Held(order=("line_number",), further=tables.order_tax_lines),
     ("payment", "captures"): Held(order=("captured_at", "payment_capture_id")),
     ("payment", "disputes"): Held(order=("opened_at", "payment_dispute_id")),
+    ("payment", "movements"): Held(order=("moved_at", "payment_movement_id")),
 }
 """By aggregate type and field."""
 

@@ -13,6 +13,7 @@ from typing import TypeVar
 import msgspec
 
 from contracts.struct_types import make_known
+from oltp.domain.pending_payments import LaterMoney
 from oltp.domain.refunds import LineRefunds
 from oltp.transaction import CommandTransaction
 
@@ -55,8 +56,16 @@ group by given.order_line_id
 _PENDING_REFUNDS = """
 select coalesce(sum(amount_minor), 0)::bigint from oltp.refunds where payment_id = %s and status = 'requested'
 """
+_LATER_MONEY = """
+select
+    coalesce(bool_or(expires_at is not null), false),
+    coalesce(sum(captured_minor - returned_minor), 0)::bigint,
+    coalesce(sum(returned_minor), 0)::bigint,
+    (select ships_before_paid from oltp.merchants where merchant_id = %s)
+from oltp.payments where order_id = %s
+"""
 _CAPTURED_OF_ORDER = """
-select coalesce(sum(captured_minor), 0)::bigint from oltp.payments where order_id = %s
+select coalesce(sum(captured_minor - returned_minor), 0)::bigint from oltp.payments where order_id = %s
 """
 
 
@@ -79,8 +88,24 @@ def pending_refunds(tx: CommandTransaction, payment_id: str) -> Pending[int]:
 
 
 def captured_of_order(tx: CommandTransaction, order_id: str) -> Pending[int]:
-    """Ask for the sum captured over all payments of the order, in minor units."""
+    """Ask for the sum captured over all payments of the order, less what banks took back, in minor units."""
     return _sum(tx, _CAPTURED_OF_ORDER, order_id)
+
+
+def later_money_of_order(tx: CommandTransaction, merchant_id: str, order_id: str) -> Pending[LaterMoney]:
+    """Ask for what decides whether an order may be shipped before it is paid."""
+    cursor = tx.query(_LATER_MONEY.encode(), [merchant_id, order_id])
+
+    def answer() -> LaterMoney:
+        ((is_awaited, captured_minor, returned_minor, ships_before_paid),) = cursor.fetchall()
+        return LaterMoney(
+            is_awaited=is_awaited,
+            captured_minor=captured_minor,
+            returned_minor=returned_minor,
+            ships_before_paid=ships_before_paid,
+        )
+
+    return answer
 
 
 def _sum(tx: CommandTransaction, statement: str, aggregate_id: str) -> Pending[int]:

@@ -15,7 +15,7 @@ import psycopg
 from contracts.errors import ConflictError
 from contracts.events.common import Value
 from contracts.struct_types import make_known
-from oltp.domain.provider_calls import CallKind, ProviderCall
+from oltp.domain.provider_calls import SETTING_ASIDE, ProviderCall
 from oltp.transaction import CommandTransaction, Row
 
 make_known(ProviderCall)
@@ -75,7 +75,7 @@ def calls_of_order(tx: CommandTransaction, merchant_id: str, order_id: str) -> C
 
 def open_call(tx: CommandTransaction, merchant_id: str, call: ProviderCall, command: str, body: str) -> None:
     """Insert the call that is about to be made; ConflictError when the payment's id is taken."""
-    if call.kind is CallKind.AUTHORIZE:
+    if call.kind in SETTING_ASIDE:
         ((is_taken,),) = tx.query(_IS_TAKEN, [call.payment_id]).fetchall()
         if is_taken:
             raise ConflictError("An id given for payments is used already.")

@@ -42,10 +42,11 @@ TABLES = (
             name="account_payments",
             key=("payment_id",),
             columns=(
-                *text("merchant_id", "customer_id", "order_id", "status", "currency"),
+                *text("merchant_id", "customer_id", "order_id", "status", "currency", "method"),
                 *number("authorized_minor", "captured_minor", "refunded_minor", "version"),
+                *number("pending_minor", "returned_minor"),
                 *ORIGIN,
-                *moment("authorized_at"),
+                *moment("authorized_at", "expires_at"),
             ),
             day="authorized_at",
             currency="currency",
@@ -54,7 +55,10 @@ TABLES = (
         ),
         aggregate_type="payment",
         id_column="payment_id",
-        expected="select * from {payments} where customer_id is not null",
+        expected="""
+            select *, (case when expires_at is null then 0 else authorized_minor - released_minor - captured_minor end)
+                      ::BIGINT as pending_minor
+            from {payments} where customer_id is not null""",
     ),
     ViewTable(
         shape=Shape(

@@ -57,9 +57,17 @@ TABLES = (
         id_column="payment_id",
         root="sales_payments",
         expected=f"""
-            select c.*, c.aggregate_id as payment_id, {UTC_DAY.format("c.captured_at")} as day, p.currency,
-                   c.amount_minor as captured_minor
-            from {{payment_captures}} as c join {{payments}} as p on p.aggregate_id = c.aggregate_id""",
+            select c.* exclude (moved_at), c.aggregate_id as payment_id, {UTC_DAY.format("c.moved_at")} as day,
+                   p.currency
+            from (
+                select aggregate_id, payment_capture_id, merchant_id, captured_at as moved_at,
+                       amount_minor as captured_minor
+                from {{payment_captures}}
+                union all
+                select aggregate_id, payment_movement_id, merchant_id, moved_at, -amount_minor
+                from {{payment_movements}} where kind = 'returned'
+            ) as c
+            join {{payments}} as p on p.aggregate_id = c.aggregate_id""",
     ),
     ViewTable(
         shape=Shape(

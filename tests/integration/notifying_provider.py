@@ -47,6 +47,32 @@ class Notifying(Provider):
                 self.write(NotificationKind.AUTHORIZATION_SUCCEEDED, idempotency_key, **says)
         return moved
 
+    def expect_transfer(self, *, idempotency_key: str, amount_minor: int, currency: str) -> Moved:
+        """Wait for a transfer, and write so."""
+        says: dict[str, Any] = {"amount_minor": amount_minor, "currency": currency}
+        is_new = f"tran {idempotency_key}" not in self.answers
+        with self._acting():
+            moved = super().expect_transfer(idempotency_key=idempotency_key, **says)
+            if is_new:
+                says |= {"authorization_reference": moved.reference, "pay_to": moved.pay_to}
+                self.write(NotificationKind.PAYMENT_PENDING, idempotency_key, **says)
+        return moved
+
+    def collect(self, *, idempotency_key: str, amount_minor: int, currency: str, payment_token: str) -> Moved:
+        """Begin to collect, and write so; a refusal is written, too."""
+        says: dict[str, Any] = {"amount_minor": amount_minor, "currency": currency}
+        is_new = f"debi {idempotency_key}" not in self.answers
+        with self._acting():
+            try:
+                moved = super().collect(idempotency_key=idempotency_key, payment_token=payment_token, **says)
+            except GatewayDeclinedError:
+                self.write(NotificationKind.PAYMENT_FAILED, idempotency_key, reason="No mandate.", **says)
+                raise
+            if is_new:
+                says["authorization_reference"] = moved.reference
+                self.write(NotificationKind.PAYMENT_PENDING, idempotency_key, **says)
+        return moved
+
     def capture(self, *, idempotency_key: str, authorization_reference: str, amount_minor: int, currency: str) -> Moved:
         """Take, and write so."""
         says: dict[str, Any] = {

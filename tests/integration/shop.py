@@ -189,8 +189,10 @@ having
         from oltp.refund_lines as given inner join oltp.refunds using (refund_id)
         where given.order_line_id = line.order_line_id and refunds.status <> 'failed'
     ))
-    or (select coalesce(sum(captured_minor), 0) from oltp.payments where payments.order_id = orders.order_id)
-    > orders.total_minor - orders.cancelled_minor
+    or (
+        select coalesce(sum(captured_minor - returned_minor), 0)
+        from oltp.payments where payments.order_id = orders.order_id
+    ) > orders.total_minor - orders.cancelled_minor
 """
 _PAYMENT_VIOLATIONS = """
 select payment_id from oltp.payments
@@ -204,6 +206,17 @@ where
     or refunded_minor <> (
         select coalesce(sum(amount_minor), 0) from oltp.refunds
         where refunds.payment_id = payments.payment_id and status = 'completed'
+    )
+    or (returned_minor, unallocated_minor) <> (
+        select
+            coalesce(sum(amount_minor) filter (where kind = 'returned'), 0),
+            coalesce(sum(amount_minor) filter (where kind = 'unallocated'), 0)
+            - coalesce(sum(amount_minor) filter (where kind = 'given_back'), 0)
+        from oltp.payment_movements where payment_movements.payment_id = payments.payment_id
+    )
+    or (expires_at is not null) <> (
+        status = 'pending'
+        or (status = 'captured' and method is not null and captured_minor + released_minor < authorized_minor)
     )
 """
 

@@ -16,13 +16,16 @@ from contracts.events.adjustment import AdjustmentKind
 from contracts.events.gift_card import GiftCardFunding
 from contracts.events.merchant import TaxRate
 from contracts.events.order import OrderState
+from contracts.events.payment import PaymentMethod
 from contracts.waiting import comes_true
+from oltp.commands.await_payment import AwaitPayment
 from oltp.commands.configure_merchant import ConfigureMerchant
 from oltp.commands.execute import build_command_pod
 from oltp.commands.grant_entitlement import GrantCustomerEntitlement, GrantMerchantEntitlement
 from oltp.commands.issue_gift_card import IssueGiftCard
 from oltp.commands.open_dispute import OpenDispute
 from oltp.commands.place_order import DiscountInput
+from oltp.commands.receive_payment import ReceivePayment
 from oltp.store.tables import metadata
 from stack.servers.bootstrap import TIME_LIMITS
 from streams.cuts import current_epoch
@@ -98,6 +101,10 @@ def busy_shop(shop: Shop) -> Shop:
     shop.request_refund(payment, (order.lines[0], 1))
     dispute = {"payment_id": payment.payment_id, "provider_reference": "dp_1"}
     shop.do(OpenDispute(merchant_id=MERCHANT, **dispute, amount_minor=100, fee_minor=15, reason="unknown"))
+    awaited = shop.place(("MUG", 1))
+    later = shop.do(AwaitPayment(merchant_id=MERCHANT, order_id=awaited.order_id, method=PaymentMethod.BANK_TRANSFER))
+    receipt = {"payment_id": later.payment_id, "provider_reference": "rcpt_1"}
+    shop.do(ReceivePayment(merchant_id=MERCHANT, **receipt, amount_minor=1_000))
     shop.do(GrantMerchantEntitlement(merchant_id=MERCHANT, feature="exports", grantor="plan:pro"))
     shop.do(GrantCustomerEntitlement(merchant_id=MERCHANT, customer_id="c1", feature="club", grantor="staff"))
     shop.do(IssueGiftCard(merchant_id=MERCHANT, funding=GiftCardFunding.GRANTED, amount_minor=500, source="test"))
@@ -123,7 +130,7 @@ def refusal(dsn: str, *statements: str) -> tuple[str, str | None]:
 
 
 def test_every_table_is_listed() -> None:
-    assert len(CHILDREN) == 18
+    assert len(CHILDREN) == 19
     assert {f"{name}" for name in CHILDREN}.isdisjoint(ROOTS)
 
 
@@ -146,6 +153,7 @@ def test_a_child_cannot_change_without_an_event(busy_shop: Shop, change: str) ->
     if change == "insert":
         expected["order_tax_lines"] = ("statement", "order_tax_lines_order_line_id_fkey")
         expected["payment_disputes"] = ("commit", "payment_is_its_disputes")
+        expected["payment_movements"] = ("commit", "payment_is_its_movements")
     assert outcomes == expected
 
 

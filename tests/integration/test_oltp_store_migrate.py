@@ -118,6 +118,7 @@ def test_allowed_transitions_are_those_of_the_domain(migrated: str) -> None:
         ("order", "", "placed"),
         ("payment", "", "authorized"),
         ("payment", "", "declined"),
+        ("payment", "", "pending"),
         ("refund", "", "requested"),
         ("reservation", "", "held"),
         ("gift_card", "", "active"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -57,6 +58,28 @@ class Provider(EmbeddedGateway):
         self.before_answer()
         return self.answers[key]
 
+    def expect_transfer(self, *, idempotency_key: str, amount_minor: int, currency: str) -> Moved:
+        """Wait for a transfer, once a key."""
+        key = f"tran {idempotency_key}"
+        if key not in self.answers:
+            moved = super().expect_transfer(
+                idempotency_key=idempotency_key, amount_minor=amount_minor, currency=currency
+            )
+            self.answers[key] = replace(moved, reference=moved.reference + self.ending)
+            self.set_aside[self.answers[key].reference] = amount_minor
+        self.before_answer()
+        return self.answers[key]
+
+    def collect(self, *, idempotency_key: str, amount_minor: int, currency: str, payment_token: str) -> Moved:
+        """Begin to collect, once a key."""
+        key = f"debi {idempotency_key}"
+        if key not in self.answers:
+            reference = self._answer("debi", idempotency_key, payment_token) + self.ending
+            self.answers[key] = Moved(reference=reference, amount_minor=amount_minor)
+            self.set_aside[reference] = amount_minor
+        self.before_answer()
+        return self.answers[key]
+
     def capture(self, *, idempotency_key: str, authorization_reference: str, amount_minor: int, currency: str) -> Moved:
         """Take, once a key."""
         key = f"capt {idempotency_key}"
@@ -79,7 +102,7 @@ class Provider(EmbeddedGateway):
         key = f"refd {idempotency_key}"
         if key not in self.answers:
             self.answers[key] = Moved(reference=key + self.ending, amount_minor=amount_minor)
-            self.taken[authorization_reference] -= amount_minor
+            self.taken[authorization_reference] = self.taken.get(authorization_reference, 0) - amount_minor
         self.before_answer()
         return self.answers[key].reference
 

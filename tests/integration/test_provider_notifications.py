@@ -15,11 +15,12 @@ import pytest
 
 from contracts.errors import ConflictError, OverRefundError, TieoutError
 from contracts.events.order import OrderState
-from contracts.events.payment import PaymentState, PaymentStatus
+from contracts.events.payment import PaymentMethod, PaymentState, PaymentStatus
 from contracts.events.refund import RefundState, RefundStatus
 from contracts.ids import uuid7
 from oltp.commands.apply_notification import ASKING
 from oltp.commands.authorize_payment import AuthorizePayment
+from oltp.commands.await_payment import AwaitPayment
 from oltp.commands.capture_payment import CapturePayment
 from oltp.commands.complete_refund import CompleteRefund
 from oltp.commands.execute import Command, build_command_pod, execute
@@ -161,7 +162,24 @@ def refunding(shop: Shop) -> Command[Any]:
     return CompleteRefund(merchant_id=MERCHANT, refund_id=refund.refund_id)
 
 
-BEGINNINGS: Sequence[Begin] = (authorizing, declined, capturing, voiding, refunding)
+def transferring(shop: Shop) -> Command[Any]:
+    method = PaymentMethod.BANK_TRANSFER
+    return AwaitPayment(merchant_id=MERCHANT, order_id=shop.place(("MUG", 1)).order_id, method=method)
+
+
+def collecting(shop: Shop) -> Command[Any]:
+    method = PaymentMethod.DIRECT_DEBIT
+    return AwaitPayment(merchant_id=MERCHANT, order_id=shop.place(("MUG", 1)).order_id, method=method)
+
+
+def uncollected(shop: Shop) -> Command[Any]:
+    return msgspec.structs.replace(collecting(shop), payment_token="tok_declined")
+
+
+BEGINNINGS: Sequence[Begin] = (
+    *(authorizing, declined, capturing, voiding, refunding),
+    *(transferring, collecting, uncollected),
+)
 
 
 def assert_one_outcome(shop: Shop, provider: Notifying, begin: Begin, steps: Sequence[str]) -> None:
@@ -185,6 +203,7 @@ def assert_agreed(shop: Shop, provider: Notifying) -> None:
             payment.status
             in (
                 PaymentStatus.AUTHORIZED,
+                PaymentStatus.PENDING,
                 PaymentStatus.CAPTURED,
             ),
         )

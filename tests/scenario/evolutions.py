@@ -69,6 +69,11 @@ def column(name: str, description: str) -> str:
 
 FAILURE_COLUMN = '      - {name: failure_reason, data_type: varchar, description: "Why it failed'
 
+REASON_COLUMN = (
+    '    text_column("provider_reference", nullable=True),\n    text_column("failure_reason", nullable=True),\n'
+)
+"""Of refunds."""
+
 ADDED = Evolution(
     name="A field more: who asked for the refund",
     version=1,
@@ -82,8 +87,8 @@ ADDED = Evolution(
         ),
         Edit(
             path=TABLES,
-            old='    text_column("failure_reason", nullable=True),\n',
-            new='    text_column("failure_reason", nullable=True),\n    text_column("asked_by"),\n',
+            old=REASON_COLUMN,
+            new=f'{REASON_COLUMN}    text_column("asked_by"),\n',
         ),
         Edit(
             path=LIMITS,

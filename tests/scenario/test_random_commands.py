@@ -10,21 +10,36 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from contracts.errors import ConflictError, GatewayDeclinedError, InputError, InsufficientStockError, TieoutError
+from contracts.errors import (
+    ConflictError,
+    GatewayDeclinedError,
+    InputError,
+    InsufficientStockError,
+    OverRefundError,
+    TieoutError,
+)
 from contracts.events.order import LineKind, OrderState, OrderStatus
-from contracts.events.payment import PaymentState
+from contracts.events.payment import PaymentMethod, PaymentState
 from contracts.events.refund import RefundState, RefundStatus
 from derived.read_models.fulfillment_view import ROOTS, FulfillmentOrder
+from oltp.commands.await_payment import AwaitPayment
 from oltp.commands.complete_refund import CompleteRefund
+from oltp.commands.configure_merchant import ConfigureMerchant
 from oltp.commands.execute import build_command_pod, execute
+from oltp.commands.expire_payments import ExpirePayments
+from oltp.commands.fail_payment import FailPayment
 from oltp.commands.fail_refund import FailRefund
+from oltp.commands.give_back_unallocated import GiveBackUnallocated
 from oltp.commands.place_order import DiscountInput, PriceOverride
+from oltp.commands.receive_payment import ReceivePayment
 from oltp.commands.release_payment import ReleasePayment
+from oltp.commands.return_payment import ReturnPayment
 from oltp.commands.reverse_refund import ReverseRefund
 from oltp.commands.void_payment import VoidPayment
 from oltp.domain.orders import open_quantity, owed_minor
@@ -69,9 +84,13 @@ class Scenario:
         steps: list[tuple[str, Callable[[], Any]]] = [("place", self.place)] * 3
         if self.orders:
             steps += [("authorize", self.authorize), ("fulfill", self.fulfill), ("cancel", self.cancel)] * 2
+            steps += [("await", self.await_payment)]
         if self.payments:
             steps += [("capture", self.capture)] * 3 + [("request refund", self.request_refund)] * 3
             steps += [("void", self.void), ("release", self.release)]
+            steps += [("receive", self.receive)] * 2
+            steps += [("fail payment", self.fail_payment), ("return", self.take_back), ("give back", self.give_back)]
+            steps += [("expire", self.expire)]
         if self.refunds:
             steps += [("complete refund", self.complete)] * 2
             steps += [("fail refund", self.fail), ("reverse refund", self.reverse)]
@@ -91,6 +110,46 @@ class Scenario:
         amount = None if self.rng.random() < 0.6 else self.rng.randint(1, order.total_minor + 50)
         token = DECLINED_TOKEN if self.rng.random() < 0.1 else "tok_card"
         self.payments.append(self.shop.authorize(order, amount, payment_token=token))
+
+    def await_payment(self) -> None:
+        """All that is open or a part of it, by either method."""
+        order, method = self.rng.choice(self.orders), self.rng.choice(list(PaymentMethod))
+        amount = None if self.rng.random() < 0.6 else self.rng.randint(1, order.total_minor + 50)
+        command = AwaitPayment(merchant_id=MERCHANT, order_id=order.order_id, method=method, amount_minor=amount)
+        self.payments.append(self.shop.do(command))
+
+    def later(self) -> PaymentState:
+        """A payment whose money comes later, if there is one."""
+        return self.rng.choice([payment for payment in self.payments if payment.method] or self.payments)
+
+    def receive(self) -> None:
+        """What is waited for, a part of it, or more; sometimes a receipt that came before."""
+        payment = self.later()
+        amount = max(payment.authorized_minor, 1)
+        amount = amount if self.rng.random() < 0.4 else self.rng.randint(1, amount + 50)
+        reference = f"rcpt_{self.rng.randint(1, 3)}"
+        named = {"payment_id": payment.payment_id, "provider_reference": reference}
+        self.shop.do(ReceivePayment(merchant_id=MERCHANT, **named, amount_minor=amount))
+
+    def fail_payment(self) -> None:
+        """A payment that may be pending."""
+        command = FailPayment(merchant_id=MERCHANT, payment_id=self.later().payment_id, failure_reason="no cover")
+        self.shop.do(command)
+
+    def take_back(self) -> None:
+        """A receipt that may be there."""
+        named = {"payment_id": self.later().payment_id, "provider_reference": f"rcpt_{self.rng.randint(1, 3)}"}
+        self.shop.do(ReturnPayment(merchant_id=MERCHANT, **named, fee_minor=self.rng.randint(0, 9), reason="objected"))
+
+    def give_back(self) -> None:
+        """What may be unallocated of a receipt."""
+        named = {"payment_id": self.later().payment_id, "provider_reference": f"rcpt_{self.rng.randint(1, 3)}"}
+        self.shop.do(GiveBackUnallocated(merchant_id=MERCHANT, **named, reason="too much"))
+
+    def expire(self) -> None:
+        """Some waiting comes to its end at once."""
+        later = replace(self.shop.pod, clock=lambda: NOW + timedelta(days=60))
+        execute(later, ExpirePayments(merchant_id=MERCHANT, limit=1), idempotency_key=str(self.rng.random()))
 
     def capture(self) -> None:
         """All or a part, sometimes more than there is."""
@@ -179,13 +238,16 @@ def test_identities_hold_after_any_commands(scenario: Scenario, run: int) -> Non
 def bring_to_an_end(scenario: Scenario) -> None:
     """Settle every refund, then cancel or ship what is left: every order ends, and nothing is held for it any more."""
     shop, rng = scenario.shop, scenario.rng
+    shop.do(ConfigureMerchant(merchant_id=MERCHANT, ships_before_paid=True))
     for refund in scenario.refunds:
         settle = [
             CompleteRefund(merchant_id=MERCHANT, refund_id=refund.refund_id),
             FailRefund(merchant_id=MERCHANT, refund_id=refund.refund_id, failure_reason="account closed"),
         ]
-        with suppress(ConflictError):
-            shop.do(rng.choice(settle))
+        # What a bank took back is not refunded as well.
+        for command in (rng.choice(settle), settle[1]):
+            with suppress(ConflictError, OverRefundError):
+                shop.do(command)
     for order in scenario.orders:
         before = shop.present(OrderState, order.order_id)
         # The shipping list has what can be shipped, no more and no less.

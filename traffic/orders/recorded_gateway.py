@@ -25,6 +25,14 @@ class RecordedGateway:
             raise GatewayDeclinedError(f"The file says that {payment_token} was declined.")
         return Moved(reference=payment_token, amount_minor=amount_minor)
 
+    def expect_transfer(self, *, idempotency_key: str, amount_minor: int, currency: str) -> Moved:
+        """Decline: a file has only payments that have ended."""
+        raise GatewayDeclinedError("A file of past payments has none that is waited for.")
+
+    def collect(self, *, idempotency_key: str, amount_minor: int, currency: str, payment_token: str) -> Moved:
+        """Decline: a file has only payments that have ended."""
+        raise GatewayDeclinedError("A file of past payments has none that is waited for.")
+
     def capture(self, *, idempotency_key: str, authorization_reference: str, amount_minor: int, currency: str) -> Moved:
         """Return the payment's reference and the amount; a file has one reference for authorization and capture."""
         return Moved(reference=authorization_reference, amount_minor=amount_minor)

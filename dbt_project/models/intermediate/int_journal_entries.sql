@@ -40,6 +40,16 @@ refund_moneys as (
     from refund_versions
 ),
 
+-- What a bank took back is not paid any more. Fees of disputes and returns are borne like lost disputes.
+payment_moneys as (
+    select
+        *,
+        captured_minor - returned_minor as paid_minor,
+        dispute_fee_minor + return_fee_minor as fee_minor,
+        charged_back_minor + dispute_fee_minor + return_fee_minor as borne_minor
+    from payment_versions
+),
+
 order_lines as (
     select
         pod,
@@ -136,38 +146,25 @@ payment_balances as (
         recorded_at,
         is_new,
         [
-            {'line_number': 1, 'account': 'cash', 'minor': if(gift_card_id is null, captured_minor, 0), 'micro': 0},
-            {'line_number': 2, 'account': 'clearing', 'minor': -captured_minor, 'micro': 0},
-            {
-                'line_number': 3,
-                'account': 'merchant_share',
-                'minor': captured_minor - charged_back_minor - dispute_fee_minor,
-                'micro': 0
-            },
-            {'line_number': 4, 'account': 'merchant_payable', 'minor': -captured_minor, 'micro': 0},
+            {'line_number': 1, 'account': 'cash', 'minor': if(gift_card_id is null, paid_minor, 0), 'micro': 0},
+            {'line_number': 2, 'account': 'clearing', 'minor': -paid_minor, 'micro': 0},
+            {'line_number': 3, 'account': 'merchant_share', 'minor': paid_minor - borne_minor, 'micro': 0},
+            {'line_number': 4, 'account': 'merchant_payable', 'minor': -paid_minor, 'micro': 0},
             {
                 'line_number': 5,
                 'account': 'gift_card_liability',
-                'minor': if(gift_card_id is null, 0, captured_minor),
+                'minor': if(gift_card_id is null, 0, paid_minor),
                 'micro': 0
             },
-            {
-                'line_number': 6,
-                'account': 'dispute_cash',
-                'minor': -(disputed_minor + charged_back_minor + dispute_fee_minor),
-                'micro': 0
-            },
+            {'line_number': 6, 'account': 'dispute_cash', 'minor': -(disputed_minor + borne_minor), 'micro': 0},
             {'line_number': 7, 'account': 'dispute_holds', 'minor': disputed_minor, 'micro': 0},
             {'line_number': 8, 'account': 'chargebacks', 'minor': charged_back_minor, 'micro': 0},
-            {'line_number': 9, 'account': 'dispute_fees', 'minor': dispute_fee_minor, 'micro': 0},
-            {
-                'line_number': 10,
-                'account': 'merchant_disputes',
-                'minor': charged_back_minor + dispute_fee_minor,
-                'micro': 0
-            }
+            {'line_number': 9, 'account': 'dispute_fees', 'minor': fee_minor, 'micro': 0},
+            {'line_number': 10, 'account': 'merchant_disputes', 'minor': borne_minor, 'micro': 0},
+            {'line_number': 11, 'account': 'unallocated_cash', 'minor': unallocated_minor, 'micro': 0},
+            {'line_number': 12, 'account': 'customer_deposits', 'minor': -unallocated_minor, 'micro': 0}
         ] as balances
-    from payment_versions
+    from payment_moneys
 ),
 
 refund_balances as (

@@ -22,5 +22,8 @@
         'words': 'VARCHAR',
         'means': 'VARCHAR',
     }], '[]'],
+    'bank_transfer_days': ['BIGINT', '7'],
+    'direct_debit_days': ['BIGINT', '14'],
+    'ships_before_paid': ['BOOLEAN', 'false'],
 } -%}
 {{ stage_events('merchant', fields, added) }}

@@ -34,5 +34,21 @@
     'disputed_minor': ['BIGINT', '0'],
     'charged_back_minor': ['BIGINT', '0'],
     'dispute_fee_minor': ['BIGINT', '0'],
+    'method': ['VARCHAR', 'null'],
+    'expires_at': ['TIMESTAMPTZ', 'null'],
+    'pay_to': ['VARCHAR', 'null'],
+    'failure_reason': ['VARCHAR', 'null'],
+    'movements': [[{
+        'payment_movement_id': 'VARCHAR',
+        'kind': 'VARCHAR',
+        'provider_reference': 'VARCHAR',
+        'amount_minor': 'BIGINT',
+        'fee_minor': 'BIGINT',
+        'reason': 'VARCHAR',
+        'moved_at': 'TIMESTAMPTZ',
+    }], '[]'],
+    'returned_minor': ['BIGINT', '0'],
+    'return_fee_minor': ['BIGINT', '0'],
+    'unallocated_minor': ['BIGINT', '0'],
 } -%}
 {{ stage_events('payment', fields, added) }}

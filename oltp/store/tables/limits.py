@@ -55,6 +55,7 @@ TEXTS: dict[str, Text] = {
     "reason": limits.NOTE,
     "price_reason": limits.NOTE,
     "failure_reason": limits.NOTE,
+    "pay_to": limits.REFERENCE,
     "idempotency_key": limits.IDEMPOTENCY_KEY,
 }
 """The limit by column name, for every table that has this column."""
@@ -71,6 +72,7 @@ NUMBERS = {
     "on_hand": STOCK,
     "reserved": STOCK,
     "rate_ppm": limits.RATE_PPM,
+    "_days": limits.WAIT_DAYS,
     "level": limits.LEVEL,
 }
 """The limit by the ending of the column's name."""
@@ -81,7 +83,7 @@ MERCHANT_ID = "merchant_id"
 LARGEST = {
     "merchants": "greatest(shipping_fee_minor, free_shipping_from_minor)",
     "orders": "greatest(lines_minor + shipping_minor, total_minor)",
-    "payments": "authorized_minor",
+    "payments": "greatest(authorized_minor, unallocated_minor)",
     "refunds": "amount_minor",
     "adjustments": "abs(amount_minor)",
     "gift_cards": "issued_minor + credited_minor",

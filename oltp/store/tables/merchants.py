@@ -33,9 +33,13 @@ merchants = Table(
     integer_column("shipping_fee_minor"),
     integer_column("free_shipping_from_minor", nullable=True),
     moment_column("registered_at"),
+    integer_column("bank_transfer_days"),
+    integer_column("direct_debit_days"),
+    Column("ships_before_paid", Boolean, nullable=False),
     version_check(),
     currency_check(),
     *not_negative("shipping_fee_minor", "free_shipping_from_minor"),
+    CheckConstraint("least(bank_transfer_days, direct_debit_days) >= 1", name="waits_a_day"),
 )
 
 residents = Table(

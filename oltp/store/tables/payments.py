@@ -6,7 +6,7 @@ from sqlalchemy import Boolean, CheckConstraint, Column, ForeignKey, Index, Tabl
 
 from contracts.events.adjustment import AdjustmentKind
 from contracts.events.gift_card import GiftCardFunding, GiftCardStatus
-from contracts.events.payment import DisputeStatus, PaymentStatus
+from contracts.events.payment import DisputeStatus, MovementKind, PaymentMethod, PaymentStatus
 from contracts.events.refund import RefundStatus
 from oltp.store.tables.columns import (
     currency_check,
@@ -80,12 +80,35 @@ payments = root_table(
     integer_column("disputed_minor"),
     integer_column("charged_back_minor"),
     integer_column("dispute_fee_minor"),
+    text_column("method", nullable=True),
+    moment_column("expires_at", nullable=True),
+    text_column("pay_to", nullable=True),
+    text_column("failure_reason", nullable=True),
+    integer_column("returned_minor"),
+    integer_column("return_fee_minor"),
+    integer_column("unallocated_minor"),
     version_check(),
     currency_check(),
     known("status", PaymentStatus),
+    known("method", PaymentMethod),
     *not_negative("authorized_minor", "captured_minor", "refunded_minor", "released_minor"),
     *not_negative("disputed_minor", "charged_back_minor", "dispute_fee_minor"),
-    CheckConstraint("disputed_minor + charged_back_minor <= captured_minor", name="disputed_within_captured"),
+    *not_negative("returned_minor", "return_fee_minor", "unallocated_minor"),
+    CheckConstraint(
+        "disputed_minor + charged_back_minor + returned_minor <= captured_minor", name="disputed_within_captured"
+    ),
+    CheckConstraint("status <> 'pending' or expires_at is not null", name="pending_has_end"),
+    CheckConstraint(
+        "expires_at is null or (method is not null and status in ('pending', 'captured') "
+        "and captured_minor + released_minor < authorized_minor)",
+        name="waits_for_something",
+    ),
+    CheckConstraint(
+        "method is not null "
+        "or (returned_minor = 0 and return_fee_minor = 0 and unallocated_minor = 0 and pay_to is null)",
+        name="later_money_has_method",
+    ),
+    CheckConstraint("(status = 'failed') = (failure_reason is not null)", name="failed_has_reason"),
     CheckConstraint("captured_minor + released_minor <= authorized_minor", name="captured_within_authorized"),
     CheckConstraint("refunded_minor <= captured_minor", name="refunded_within_captured"),
     CheckConstraint("captured_minor = 0 or status = 'captured'", name="captured_has_status"),
@@ -99,6 +122,8 @@ payments = root_table(
         postgresql_where=text("provider_reference <> ''"),
     ),
     _of_gift_cards(),
+    # Whose time is over; most payments wait for nothing.
+    Index("payments_over_idx", "merchant_id", "expires_at", postgresql_where=text("expires_at is not null")),
 )
 
 payment_captures = part_table(
@@ -130,6 +155,22 @@ payment_disputes = part_table(
     UniqueConstraint("payment_id", "provider_reference"),
     # A merchant's disputes are listed in this order.
     Index("payment_disputes_merchant_idx", "merchant_id", "opened_at", "payment_dispute_id"),
+)
+
+payment_movements = part_table(
+    "payment_movements",
+    "payment_movement_id",
+    "payments.payment_id",
+    text_column("kind"),
+    text_column("provider_reference"),
+    integer_column("amount_minor"),
+    integer_column("fee_minor"),
+    text_column("reason"),
+    moment_column("moved_at"),
+    known("kind", MovementKind),
+    *not_negative("fee_minor"),
+    CheckConstraint("amount_minor > 0", name="amount_minor_positive"),
+    UniqueConstraint("payment_id", "kind", "provider_reference"),
 )
 
 refunds = root_table(

@@ -41,6 +41,6 @@ provider_calls = Table(
         "provider_calls_authorized_payment_idx",
         "payment_id",
         unique=True,
-        postgresql_where=text("kind in ('authorize', 'give_up')"),
+        postgresql_where=text("kind in ('authorize', 'transfer', 'debit', 'give_up')"),
     ),
 )

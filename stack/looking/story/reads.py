@@ -88,6 +88,9 @@ OLTP_TABLES = {
     "payment_disputes": """
         select d.* from oltp.payment_disputes as d join oltp.payments as p on p.payment_id = d.payment_id
         where p.order_id = %(order_id)s order by d.payment_dispute_id""",
+    "payment_movements": """
+        select m.* from oltp.payment_movements as m join oltp.payments as p on p.payment_id = m.payment_id
+        where p.order_id = %(order_id)s order by m.payment_movement_id""",
     "refunds": "select * from oltp.refunds where order_id = %(order_id)s order by refund_id",
     "gift_cards": """
         select * from oltp.gift_cards where gift_card_id in (

@@ -14,7 +14,7 @@ from oltp.directory import placements
 from traffic.command_chains import run_commands, run_commands_by_pod
 from traffic.generator import attempt_order, deliveries, generate, place_orders
 from traffic.live import run_live
-from traffic.plans import Cancellation, OrderPlan, Payment, Refund
+from traffic.plans import LATER, Cancellation, OrderPlan, Payment, Refund, Shipment
 from traffic.progress import no_progress
 from traffic.shops import SHOPS
 from traffic.staff import StaffSource
@@ -95,6 +95,39 @@ def test_orders_are_paid_with_gift_cards_and_given_back_onto_them(books: Setting
            having sum(captured_minor) <> total_minor""",
     )
     assert off == [], "with a gift card and what is left, an order is paid exactly"
+
+
+def test_orders_are_paid_by_money_that_comes_later(books: Settings) -> None:
+    place_orders(books, orders=1, seed=1, processes=0)
+    homes = {placement.merchant_id: placement.pod for placement in placements(books.control_dsn)}
+    plan = generate(orders=14, seed=5, first_number=100)
+    orders = [
+        msgspec.structs.replace(
+            order, payment=LATER[number % len(LATER)], refund=Refund.NONE, cancellation=Cancellation.NONE,
+            is_free=False, is_reserved_first=False, shipment=Shipment.WHOLE, is_restocked=number < len(LATER),
+        )
+        for number, order in enumerate(plan.orders)
+    ]  # fmt: skip
+    with Workers(books, 0) as workers:
+        run_commands_by_pod(workers, homes, deliveries(plan), "receiving stock", no_progress, at_once=1)
+        for _ in range(2):
+            done = list(workers.run(attempt_order_of, ((homes[order.merchant_id], order) for order in orders)))
+            assert [refused for _, refused in done] == [False] * 14
+    found = rows(
+        books,
+        """select orders.status, payments.status, method, captured_minor = total_minor, returned_minor > 0,
+                  unallocated_minor
+           from oltp.orders join oltp.payments using (order_id) where source = 'test'""",
+    )
+    # Each was run twice under its keys, and counts once.
+    assert Counter(found) == {
+        ("cancelled", "failed", "direct_debit", False, False, 0): 2,
+        ("fulfilled", "captured", "bank_transfer", True, False, 0): 5,
+        ("fulfilled", "captured", "bank_transfer", True, False, 500): 1,
+        ("fulfilled", "captured", "direct_debit", True, False, 0): 2,
+        ("fulfilled", "captured", "direct_debit", True, True, 0): 2,
+        ("placed", "pending", "bank_transfer", False, False, 0): 2,
+    }
 
 
 def attempt_order_of(pod: CommandPod, plan: OrderPlan) -> tuple[Counter[str], bool]:

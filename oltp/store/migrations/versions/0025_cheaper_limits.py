@@ -5,7 +5,7 @@ from __future__ import annotations
 from oltp.store.migrations.files import run
 
 revision = "0025"
-down_revision = "0023"
+down_revision = "0024"
 
 
 def upgrade() -> None:
