@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from assets.platform import Platform
-from checks.expectations import oltp
+from checks.expectations import oltp, oltp_money
 from checks.expectations.declared import Suite
 from checks.expectations.judgement import Judgement, load_judge
 from checks.quality import MARTS, OLTP, STORES, check_spec, looked_at, results, run_suites
@@ -176,7 +176,7 @@ def test_a_suite_that_cannot_look_is_neither_met_nor_unmet_and_told_when_it_last
     assert {row.expectation for row in unmet(control_dsn)} == {NOT_LOOKED_AT}
 
     # In Dagster the execution fails: the check's last answer stays as it was, and no new one is made up.
-    key = check_spec(OLTP, oltp.REFUNDS).key
+    key = check_spec(OLTP, oltp_money.REFUNDS).key
     job = build_definitions(traded).resolve_job_def("expectations").get_subset(asset_check_selection={key})
     with dg.DagsterInstance.ephemeral() as instance:
         run = job.execute_in_process(instance=instance, raise_on_error=False)
