@@ -95,20 +95,24 @@ def at_positions(connection: duckdb.DuckDBPyConnection, pod: str, positions: Seq
     return Extent(pod=pod, condition=condition)
 
 
-def in_scope(run: PodRun, extent: Extent, name: str = "scoped_events") -> Extent:
-    """Return the extent restricted to the run's scope; its events are read from the lake once per `name`."""
+def in_scope(run: PodRun, extent: Extent, name: str = "") -> Extent:
+    """Return the extent restricted to the run's scope; its events are read from the lake into a table of their own.
+
+    The pairs of a run that compare as of its cut share one table. With `name` it is read anew: a copy's own positions
+    are others when it is read a second time, because the first comparison ran out of memory.
+    """
     if run.scope is None:
         return extent
-    source = table(f"{name}_{run.pod}")
+    source = table(f"{name or 'scoped_events'}_{run.pod}")
     # We ask first, because `create table if not exists` plans its query over the lake's files each time.
-    if has_table(run.connection, f"{name}_{run.pod}"):
+    if not name and has_table(run.connection, f"scoped_events_{run.pod}"):
         return replace(extent, source=source)
     condition, bound = "pod = $pod", dict[str, Any](pod=run.pod)
     if run.moved.here:
         condition += " or list_contains($came::VARCHAR[], merchant_id)"
         bound |= {"came": list(run.moved.here)}
     events = run.in_scope(f"(select * from {RAW_EVENTS} where {condition})", "aggregate_id")
-    run.connection.execute(f"create table {source} as from {events}", bound)
+    run.connection.execute(f"create or replace table {source} as from {events}", bound)
     return replace(extent, source=source)
 
 

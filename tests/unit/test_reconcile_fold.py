@@ -5,13 +5,26 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import cast
 
 import duckdb
 import pytest
 
 from contracts.events.upcasting import register
+from contracts.scope import Scope
 from reconcile.compare import Limits
-from reconcile.lake_side import PartitionPosition, at_cut, at_positions, event_duplicates, fold, parked_aggregates
+from reconcile.context import ReconcileContext
+from reconcile.lake_side import (
+    PartitionPosition,
+    at_cut,
+    at_positions,
+    event_duplicates,
+    fold,
+    in_scope,
+    parked_aggregates,
+)
+from reconcile.pair import PodRun
+from reconcile.scoping import write_ids
 from reconcile.scratch import scratch, table
 
 PARKED = """create table lake.raw.parked
@@ -140,3 +153,23 @@ def test_parked_aggregates_are_told_with_their_first_reason_and_since_when(
     (found,) = parked_aggregates(connection, "pod1")
     assert (found.aggregate_type, found.aggregate_id) == ("order", "o1/with/strokes")
     assert (found.events, found.parked_at, found.error) == (2, early, "the first")
+
+
+def test_a_copy_that_is_read_twice_is_compared_with_events_as_of_its_second_reading(
+    connection: duckdb.DuckDBPyConnection,
+) -> None:
+    """A comparison that runs out of memory begins again, and the copy may have applied more by then."""
+    scope = Scope(since_cut=0, through_cut=9, ids=frozenset({"a"}), id_count=1)
+    run = PodRun(context=cast("ReconcileContext", None), connection=connection, pod="pod1", cut=9, scope=scope)
+    write_ids(connection, "pod1", scope.ids)
+    for version in (1, 2):
+        add(connection, "a", version, cut=version)
+        add(connection, "b", version, cut=version)
+        positions = [PartitionPosition(partition=0, cut=version)]
+        fold(connection, in_scope(run, at_positions(connection, "pod1", positions), "search_events"), "adjustment")
+        assert states(connection) == [("a", version, version)]
+    # The pairs that compare as of the run's cut share what was read once.
+    fold(connection, in_scope(run, at_cut("pod1", 9)), "adjustment")
+    add(connection, "a", 3, cut=3)
+    fold(connection, in_scope(run, at_cut("pod1", 9)), "adjustment")
+    assert states(connection) == [("a", 2, 2)]
