@@ -34,6 +34,7 @@ from repair import ledger
 from repair.repair_run import repair_breaks
 from stack.composition.comparison import build_reconcile_context
 from stack.composition.draining import drain_everything
+from stack.composition.migrations import migrate_everything
 from stack.composition.projections import observed_projection
 from stack.composition.repairing import repairing_tools
 from stack.composition.webhook_sending import PAIR, sending_of
@@ -98,8 +99,9 @@ class World:
 
 
 @pytest.fixture
-def world(migrated: Settings) -> Iterator[World]:
-    settings = replace(migrated, webhook_open_hosts=("127.0.0.1",), webhook_timeout_seconds=1)
+def world(settings: Settings) -> Iterator[World]:
+    settings = replace(settings, webhook_open_hosts=("127.0.0.1",), webhook_timeout_seconds=1)
+    migrate_everything(settings)
     with endpoint_store(settings) as store, open_shops(settings) as shops, receiver() as hook:
         made = World(settings=settings, shops=shops, endpoints=store, receiver=hook)
         made.propagate()

@@ -20,7 +20,7 @@ from stack.composition import session
 from tests.integration.api.conftest import RIVAL, Asked
 from tests.integration.shop import MERCHANT
 
-OPENING = {
+OPENING: dict[str, Any] = {
     "provider_reference": "dp_1",
     "status": "opened",
     "amount_minor": 100,
@@ -29,7 +29,7 @@ OPENING = {
     "recorded_by": "Ada",
     "recorded_because": "a letter",
 }
-ENDING = {name: OPENING[name] for name in ("provider_reference", "recorded_by", "recorded_because")}
+ENDING: dict[str, Any] = {name: OPENING[name] for name in ("provider_reference", "recorded_by", "recorded_because")}
 
 
 def paid(asked: Asked) -> PaymentState:
