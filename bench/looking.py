@@ -15,6 +15,7 @@ from datetime import datetime
 import psutil
 
 from bench.random_damages import MARTS, READ_MODELS, Change
+from bench.random_serving import FOUND_BY as FOUND_IN_SERVING
 from contracts.breaks import ENDED, Break, BreakState
 from contracts.ownership import READ_MODELS as VIEWS
 from contracts.ownership import WAREHOUSE, family_of
@@ -29,7 +30,11 @@ from stack.processes.supervision import Supervisor
 
 LOOK_SECONDS = 1.0
 FAMILIES = frozenset(family_of(pair.name) for pair in PAIRS)
-FOUND_BY = {READ_MODELS: {one for copy in VIEWS for one in copy.found_by}, MARTS: set(WAREHOUSE.found_by)}
+FOUND_BY = {
+    READ_MODELS: {one for copy in VIEWS for one in copy.found_by},
+    MARTS: set(WAREHOUSE.found_by),
+    **FOUND_IN_SERVING,
+}
 """Store -> the families of pairs that can find a damage there; of other stores any can."""
 MESSAGES_READ = 5_000
 

@@ -4,9 +4,11 @@ A damage chooses, from a seed, a store, a table, a column and a row, and writes 
 in this column, or a neighbour of the present value. A value that the store refuses (a check, a key, a type) is not
 legal; then the next one is tried. Triggers are switched off, as a hand with the owner's role could.
 
-Belongs here: making such damages. Does not belong here: whether they are found (`bench/looking.py`). Not damaged here:
-tables that hold no facts (positions, cuts, keys of commands), keys of rows, and the log, whose entries are not rows;
-its damages are in the matrix (`drills/damages/log.py`).
+Belongs here: making such damages to tables. Does not belong here: whether they are found (`bench/looking.py`), search
+documents, carts in Valkey, cached answers and webhook notes (`bench/random_serving.py`). Not damaged here: tables that
+hold no facts (`NO_FACTS`: positions, cuts, keys of commands, what the provider was asked and has said), keys of rows,
+generated columns, the warehouse's views, what the lake knows of itself besides its events, and the log, whose entries
+are not rows; its damages are in the matrix (`drills/damages/log.py`).
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 import duckdb
@@ -86,11 +89,27 @@ class Change:
         return f"{self.table}.{self.column} in {self.store} of {self.pod}: {before} -> {after}"
 
 
-def change_anything(settings: Settings, dice: random.Random, stores: Sequence[str] = STORES) -> Change:
-    """Make one damage; raises LookupError when no value could be changed."""
+NO_OTHERS: Mapping[str, Callable[[random.Random], Change | None]] = MappingProxyType({})
+
+
+def change_anything(
+    settings: Settings,
+    dice: random.Random,
+    stores: Sequence[str] = STORES,
+    ways: Mapping[str, Callable[[random.Random], Change | None]] = NO_OTHERS,
+) -> Change:
+    """Make one damage; raises LookupError when no value could be changed.
+
+    `ways`: store -> how one is made there, for the stores that are not tables.
+    """
     for _ in range(TRIES):
         store = dice.choice(stores)
-        found = _in_lake(settings, store, dice) if store in (LAKE, MARTS) else _in_postgres(settings, store, dice)
+        if store in ways:
+            found = ways[store](dice)
+        elif store in (LAKE, MARTS):
+            found = _in_lake(settings, store, dice)
+        else:
+            found = _in_postgres(settings, store, dice)
         if found is not None:
             return found
     raise LookupError("No value could be changed: the stores are empty.")
@@ -118,7 +137,7 @@ def _in_postgres(settings: Settings, store: str, dice: random.Random) -> Change 
             return None
         # A table of a read model may not say the pod; then the keys of its row tell which breaks are its.
         of_pod = pod.pod if store == OLTP else row.get("pod") or ""
-        return _made(store, of_pod, f"{table}.{column}", before, after, row)
+        return made(store, of_pod, f"{table}.{column}", before, after, row)
 
 
 def _some_rows(
@@ -191,10 +210,10 @@ def _in_lake(settings: Settings, store: str, dice: random.Random) -> Change | No
         after, is_done = first_legal(dice, kind, before, [one[1] for one in rows], write)
     if not is_done:
         return None
-    return _made(store, row.get("pod") or "", f"{table}.{column}", before, after, row)
+    return made(store, row.get("pod") or "", f"{table}.{column}", before, after, row)
 
 
-def _made(store: str, pod: str, place: str, before: str | None, after: str | None, row: Mapping[str, Any]) -> Change:
+def made(store: str, pod: str, place: str, before: str | None, after: str | None, row: Mapping[str, Any]) -> Change:
     """Return the change that was made now; `place` is the table and its column."""
     table, _, column = place.rpartition(".")
     return Change(

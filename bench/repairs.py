@@ -1,12 +1,12 @@
 """Damages a system that `tieout up` has started, and only looks: when each was found, repaired, proven and told.
 
-    python -m bench.repairs [--only WORD] [--random N --seed S] [--orders 250] [--large 500000] [--patience 420]
+    python -m bench.repairs [--only WORD] [--random N --seed S [--tables]] [--orders 250] [--large 500000] [--json]
 
 Nothing is launched: witnesses, the reconciler and the repairer find and repair while orders go on being placed. Without
 `--random` the rounds of the matrix are made one after the other; with it, N random values of any store are changed,
 one each `--pause` seconds. Belongs here: such a system, and the report. Does not belong here: the damages
-(`drills/damages/`, `bench/random_damages.py`), looking (`bench/looking.py`), ways to launch comparison and repair
-(`bench/repair_ways.py`).
+(`drills/damages/`, `bench/random_damages.py`, `bench/random_serving.py`), looking (`bench/looking.py`), where the
+seconds went (`bench/phases.py`), ways to launch comparison and repair (`bench/repair_ways.py`).
 """
 
 from __future__ import annotations
@@ -18,15 +18,19 @@ import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 
 import duckdb
 import psycopg
 
 from bench.figures import Figure, report
 from bench.looking import Times, Workers, breaks_of_change, read_records, seen_after, times_of, wait
-from bench.random_damages import STORES, change_anything
+from bench.phases import moments_of, phases_of, steps_of_runs
+from bench.random_damages import STORES as TABLES
+from bench.random_damages import change_anything
+from bench.random_serving import STORES as SERVING
+from bench.random_serving import ServingDamages
 from bench.repair_ways import damage_of
 from bench.started import SEED, say, started_system
 from cli.console import answers, table
@@ -41,6 +45,7 @@ from stack.composition.damaging import place_of
 
 FOUND_P50_SECONDS, FOUND_P99_SECONDS = 5.0, 30.0
 PROVEN_P50_SECONDS, PROVEN_P99_SECONDS, REPAIRED_P50_SECONDS = 30.0, 60.0, 15.0
+STEPS_SHOWN = 25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +57,8 @@ class Looked:
     times: Times
     reason: str = ""
     """Why it was not found or not repaired, as far as the system says; empty when it was."""
+    phases: Mapping[str, float] = field(default_factory=dict)
+    """Phase -> its seconds, of what was proven."""
     seen: float | None = None
     """When a witness saw it, in seconds after it; None: none did, or it was not asked."""
 
@@ -129,8 +136,9 @@ def look_at_random(
 ) -> list[Looked]:
     """Change `count` values, one each `pause` seconds, and look until all of it is over."""
     dice, changes = random.Random(seed), []
+    ways = ServingDamages(settings=settings).ways()
     for number in range(count):
-        changes.append(change_anything(settings, dice, stores))
+        changes.append(change_anything(settings, dice, stores, ways))
         say(f"{number + 1}: {changes[-1]}")
         time.sleep(pause)
 
@@ -141,11 +149,13 @@ def look_at_random(
     wait(lambda: all(seen.is_over for seen in times()), patience)
     records = read_records(settings)
     breaks = records.breaks
+    moments = moments_of(settings, [item.break_id for item in breaks])
     return [
         Looked(
             store=change.store,
             damage=str(change),
             times=seen,
+            phases=phases_of(breaks_of_change(change, breaks), moments) if seen.proven is not None else {},
             reason=_reason(breaks_of_change(change, breaks), seen),
             seen=seen_after(change, records.sightings),
         )
@@ -176,6 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.repairs", description=__doc__)
     parser.add_argument("--only", help="only rounds and damages whose name has this word; with --random: this store")
     parser.add_argument("--random", type=int, default=0, help="change this many random values instead of the matrix")
+    parser.add_argument("--tables", action="store_true", help="with --random: only stores whose facts are rows")
     parser.add_argument("--seed", type=int, default=SEED, help=f"what the random values depend on (default {SEED})")
     parser.add_argument("--pause", type=float, default=10.0, help="seconds between two random damages (default 10)")
     parser.add_argument("--patience", type=float, default=420.0, help="seconds to look at the last one (default 420)")
@@ -184,7 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--no-traffic", action="store_true", help="place no orders meanwhile")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     options = parser.parse_args(arguments)
-    stores = [one for one in STORES if options.only in (None, one)]
+    stores = [one for one in (TABLES if options.tables else (*TABLES, *SERVING)) if options.only in (None, one)]
     rounds = [] if options.random else chosen_rounds(options.only)
     if not (stores if options.random else rounds):
         parser.error(f"no store or damage is called {options.only!r}")
@@ -209,7 +220,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
         else:
             looked, outcomes, is_whole = look_at_rounds(settings, rounds, options.patience)
-        taken = workers.taken()
+        taken, steps = workers.taken(), steps_of_runs(settings)
+    if not options.json:
+        show_steps(steps)
     return max(_report(looked, outcomes, taken, is_json=options.json), int(not is_whole))
 
 
@@ -252,6 +265,9 @@ def _figures(looked: Sequence[Looked], outcomes: Sequence[Outcome]) -> list[Figu
         ("damage to told", told, {}),
     ):
         figures += _quantiles(name, values, goals)
+    for phase in dict.fromkeys(name for one in looked for name in one.phases):
+        seconds = sorted(one.phases[phase] for one in looked if phase in one.phases)
+        figures += _quantiles(f"of that, until it was {phase}", seconds, {})
     return figures
 
 
@@ -297,6 +313,12 @@ def show(looked: Sequence[Looked]) -> None:
     ]
     headings = ["Store", "Damage", "State", "Seen s", "Found s", "Repaired s", "Proven s", "Told s", "Pairs", "Why"]
     answers().print(table("Damages and what became of them", headings, rows))
+
+
+def show_steps(steps: Sequence[tuple[str, int, float, float]]) -> None:
+    """Print where the seconds of the repairs went."""
+    rows = [(step, str(runs), f"{middle:.2f}", f"{longest:.2f}") for step, runs, middle, longest in steps[:STEPS_SHOWN]]
+    answers().print(table("Steps of the repairs", ["Step", "Times", "Median s", "Longest s"], rows))
 
 
 def _seconds(value: float | None) -> str:

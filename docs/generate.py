@@ -276,7 +276,7 @@ Every action is in the audit (`trust.repair_actions`) before anything is touched
   that is reached stops the repair and asks.
 - **Killed anywhere**: its locks end with it. The next run over the pod notes that it is gone and goes on.
 - **One at a time** in a pod, whoever starts it. A check that fails again meanwhile starts nothing; a comparison at a
-  cut from before the claim ends nothing.
+  cut from before the claim ends nothing. A repair that has only the warehouse left to build lets the next one begin.
 - **Nothing is forged**: the log and the outbox are never edited, evidence cannot be deleted, and what OLTP holds is
   stated again only after OLTP was found free of faults.
 - **Repaired, or in order again**: a break ends as *repaired* only if the audit has what was done about it, about its
@@ -292,8 +292,9 @@ Every action is in the audit (`trust.repair_actions`) before anything is touched
 
 `python -m bench.repairs` does every one of these to a system that `tieout up` has started, while orders go on being
 placed, and only looks: found, repaired, proven and told after how many seconds, and what each worker takes. With
-`--random 200 --seed 7` it changes random values of any column instead. `tests/integration/test_repairs.py` and
-`tests/scenario/test_log_losses.py` do the ones of the matrix, too, and judge them.
+`--random 200 --seed 7` it changes random values of any column, document or state instead, and says where the seconds
+went. `tests/integration/test_repairs.py` and `tests/scenario/test_log_losses.py` do the ones of the matrix, too, and
+judge them.
 
 """
 

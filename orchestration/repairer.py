@@ -24,7 +24,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -110,8 +110,10 @@ class Repairer:
     """Builds the warehouse for all repairs, one after the other; it is started before the first one needs it."""
     monotonic: Callable[[], float] = time.monotonic
     connections: Connections = field(default_factory=Connections)
-    repairs: dict[str, threading.Thread] = field(default_factory=dict)
-    """Pod -> the thread that repairs it, or did so last."""
+    repairs: dict[str, tuple[str, threading.Thread]] = field(default_factory=dict)
+    """Pod -> the run that repairs it, or did so last, and its thread."""
+    threads: list[threading.Thread] = field(default_factory=list)
+    """The threads that are alive, or were so at the last look."""
     ended_at: dict[str, float] = field(default_factory=dict)
     """Pod -> when its last repair ended."""
     began_at: float = field(default_factory=time.monotonic)
@@ -124,7 +126,7 @@ class Repairer:
     @property
     def is_at_work(self) -> bool:
         """Whether a repair is running."""
-        return any(thread.is_alive() for thread in self.repairs.values())
+        return any(thread.is_alive() for thread in self.threads)
 
     def step(self) -> list[str]:
         """Look once: begin the repairs that are ready, enter new verdicts; return the pods whose repair began."""
@@ -154,36 +156,41 @@ class Repairer:
         queue = repair_queue(self.settings, self.instance)
         begun: list[str] = []
         for waiting in queue.ready:
-            if waiting.pod not in self.jobs or self._is_to_wait(waiting):
+            if waiting.pod not in self.jobs or self._is_to_wait(waiting, queue.building):
                 continue
             request = request_for(waiting, queue.now)
             # The key is the same until breaks, attempts or the time for another attempt are others.
             if self.instance.get_runs_count(dg.RunsFilter(tags={RUN_KEY_TAG: str(request.run_key)})):
                 continue
-            if not self._has_place():
+            if not self._has_place(queue.building):
                 logger.info("The repair of %s waits: as many runs as may be are in progress", waiting.pod)
                 break
             run = self._created(waiting.pod, request)
-            self.repairs[waiting.pod] = threading.Thread(target=self._execute, args=(waiting.pod, run), daemon=True)
-            self.repairs[waiting.pod].start()
+            thread = threading.Thread(target=self._execute, args=(waiting.pod, run), daemon=True)
+            self.repairs[waiting.pod] = (run.run_id, thread)
+            self.threads = [*(one for one in self.threads if one.is_alive()), thread]
+            thread.start()
             begun.append(waiting.pod)
         return begun
 
-    def _is_to_wait(self, waiting: Waiting) -> bool:
-        """Return whether a pod is being repaired, or was so just before another attempt at the same breaks."""
-        thread = self.repairs.get(waiting.pod)
-        if thread is not None and thread.is_alive():
+    def _is_to_wait(self, waiting: Waiting, building: Collection[str]) -> bool:
+        """Return whether a pod is being repaired, or was so just before another attempt at the same breaks.
+
+        The runs `building` have given their pods back.
+        """
+        run_id, thread = self.repairs.get(waiting.pod, ("", None))
+        if thread is not None and thread.is_alive() and run_id not in building:
             return True
         # What made an attempt fail, e.g. a server that starts again, lasts some seconds; attempts are few.
         pause = AGAIN_SECONDS * (waiting.attempt - 1)
         return self.monotonic() - self.ended_at.get(waiting.pod, -math.inf) < pause
 
-    def _has_place(self) -> bool:
-        """Return whether the run queue would let another run begin."""
+    def _has_place(self, building: Collection[str]) -> bool:
+        """Return whether the run queue would let another run begin; runs that only build any more take no place."""
         queue = self.instance.get_concurrency_config().run_queue_config
         allowed = -1 if queue is None else queue.max_concurrent_runs
-        in_progress = self.instance.get_runs_count(dg.RunsFilter(statuses=list(IN_PROGRESS_RUN_STATUSES)))
-        return allowed < 0 or in_progress < allowed
+        in_progress = self.instance.get_runs(dg.RunsFilter(statuses=list(IN_PROGRESS_RUN_STATUSES)))
+        return allowed < 0 or sum(run.run_id not in building for run in in_progress) < allowed
 
     def _created(self, pod: str, request: dg.RunRequest) -> dg.DagsterRun:
         job = self.jobs[pod]
@@ -294,7 +301,7 @@ def run_repairer(repairer: Repairer, stop: threading.Event, changed: threading.E
             logger.info("It holds more memory than TIEOUT_REPAIRER_MEMORY_MB allows, and begins anew")
             return not stop.is_set()
     deadline = time.monotonic() + END_SECONDS
-    for thread in repairer.repairs.values():
+    for thread in repairer.threads:
         thread.join(max(0.0, deadline - time.monotonic()))
     return False
 

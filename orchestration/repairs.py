@@ -9,8 +9,9 @@ reads, so it is idempotent: evaluated twice, it requests the same run.
 
 What must not overlap, and what prevents it:
 
-- Two repairs of one pod: an advisory lock per pod in the control database, held while the repair runs. One statement in
-  the ledger claims a break, so no break is claimed twice. Dagster's limit on the tag only avoids useless runs.
+- Two repairs of one pod: an advisory lock per pod in the control database, held until a repair has nothing left to do
+  but to build the warehouse and to compare what it has built. One statement in the ledger claims a break, so no break
+  is claimed twice. Dagster's limit on the tag only avoids useless runs.
 - Two relays of one pod, so also a drain and a worker: the relay's advisory lock in the pod. A repair that publishes
   cuts again waits in the queue for this lock and ends the worker's session; its supervisor starts the worker again.
 - Two builds of the warehouse, no matter who starts them: the build lock in the control database, and the writers' lock
@@ -29,7 +30,7 @@ Belongs here: these jobs, the sensor, and which pods are ready for a repair. Doe
 (`repair/repair_run.py`), running a job without a new process (`orchestration/repairer.py`).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -49,11 +50,12 @@ from contracts.verdicts import PairResult
 from orchestration.upkeep import without_secrets
 from reconcile.pairs import PAIRS
 from reconcile.results import latest_results
-from repair.audit import abandoned_runs
+from repair.holding import abandoned_runs, runs_without_pods
 from repair.ledger import find_group, groups
 from repair.ledger.incidents import Waiting, waiting_for_repair
 from repair.ledger.looks import is_looked_at
-from repair.repair_run import RepairReport, repair_breaks
+from repair.repair_run import repair_breaks
+from repair.run_report import RepairReport
 from streams.clocks import database_clock
 
 LOOK_SECONDS = 10
@@ -247,6 +249,8 @@ class Queue:
     now: datetime
     ready: Sequence[Waiting] = ()
     """The pods whose repair may begin."""
+    building: Collection[str] = ()
+    """The runs that have given their pods back and still build."""
     why_nothing: str = ""
     """Why no repair may begin; empty when one may."""
 
@@ -255,11 +259,12 @@ def repair_queue(settings: Settings, instance: dg.DagsterInstance) -> Queue:
     """Return which pods wait for a repair, and whether it may begin."""
     # Leases of claims are measured by the control database's clock.
     now = database_clock(settings.control_dsn)()
-    found = waiting_for_repair(settings.control_dsn, now, abandoned_runs(settings.control_dsn))
-    free = [waiting for waiting in found if not waiting.is_claimed and not _is_running(instance, waiting.pod)]
+    building = runs_without_pods(settings.control_dsn)
+    found = waiting_for_repair(settings.control_dsn, now, abandoned_runs(settings.control_dsn), building)
+    free = [waiting for waiting in found if not waiting.is_claimed and not _is_running(instance, waiting.pod, building)]
     ready = [waiting for waiting in free if not is_looking(instance, waiting.found_by, now)]
     if ready:
-        return Queue(now=now, ready=ready)
+        return Queue(now=now, ready=ready, building=building)
     reason = "What found the breaks still compares." if free else "A repair is at work."
     return Queue(now=now, why_nothing=reason if found else "No break waits for a repair.")
 
@@ -276,7 +281,8 @@ def is_looking(instance: dg.DagsterInstance, run_id: str, now: datetime) -> bool
     return (now - record.create_timestamp).total_seconds() < LOOKING_SECONDS_MAX
 
 
-def _is_running(instance: dg.DagsterInstance, pod: str) -> bool:
+def _is_running(instance: dg.DagsterInstance, pod: str, building: Collection[str]) -> bool:
+    """Return whether a run repairs the pod, or will; one of `building` has given it back."""
     # Also count queued runs: on a busy machine every evaluation would otherwise request another one.
     filters = dg.RunsFilter(tags={REPAIR_TAG: pod}, statuses=list(NOT_FINISHED_STATUSES))
-    return instance.get_runs_count(filters) > 0
+    return any(run.run_id not in building for run in instance.get_runs(filters))

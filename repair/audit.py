@@ -8,9 +8,8 @@ Belongs here: `trust.repair_runs`, `trust.repair_actions`. Does not belong here:
 
 from __future__ import annotations
 
-import os
 import socket
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -62,6 +61,8 @@ alter table trust.repair_actions add column if not exists changed bigint;
 alter table trust.repair_runs add column if not exists host text;
 alter table trust.repair_runs add column if not exists process_id bigint;
 alter table trust.repair_runs add column if not exists process_started double precision;
+alter table trust.repair_runs add column if not exists gave_back_at timestamptz;
+alter table trust.repair_runs add column if not exists steps jsonb;
 do $body$ begin
     if not exists (select from pg_constraint where conname = 'repair_runs_outcomes') then
         alter table trust.repair_runs drop constraint if exists repair_runs_outcome_check;
@@ -92,22 +93,8 @@ insert into trust.repair_runs (run, pods, started_at, host, process_id, process_
 values (%(run)s, %(pods)s, %(now)s, %(host)s, %(process_id)s, %(process_started)s)
 """
 END_RUN = """
-update trust.repair_runs set ended_at = %(now)s, outcome = %(outcome)s, reason = %(reason)s
+update trust.repair_runs set ended_at = %(now)s, outcome = %(outcome)s, reason = %(reason)s, steps = %(steps)s
 where run = %(run)s and outcome is null
-"""
-UNENDED_RUNS = """
-select run, pods, host, process_id, process_started from trust.repair_runs
-where outcome is null and (%(pods)s::text[] is null or pods && %(pods)s::text[]) order by started_at, run
-"""
-LOCKED = """
-select exists (
-    select from pg_locks
-    where locktype = 'advisory' and objsubid = 1
-      and database = (select oid from pg_database where datname = current_database())
-      and ((classid::bigint << 32) | objid::bigint) in (
-          select hashtextextended(name, 0) from unnest(%(names)s::text[]) as name
-      )
-) as is_locked
 """
 BEGIN_ACTION = """
 insert into trust.repair_actions (
@@ -139,32 +126,8 @@ order by action_id desc limit %(limit)s
 """
 SINCE = "select count(*) as number from trust.repair_actions where started_at > %(since)s"
 
-LOCK = "tieout repair"
-SAME_PROCESS_SECONDS = 1.0
-"""Tolerance in start times. Process ids are reused, so we identify a process by its id and start time."""
-
-_living: set[str] = set()
-"""Runs that are being executed in this process."""
-
-LOST = (
-    "The connection that held the lock of this repair was lost; it stops before anything else is written, and the next "
-    "one goes on."
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class HeldPods:
-    """The pods whose repair locks this session holds."""
-
-    pods: tuple[str, ...]
-    connection: psycopg.Connection[Any]
-
-    def check(self) -> None:
-        """Raise TieoutError when the session, and so its locks, are lost; called before each action."""
-        try:
-            self.connection.execute("select 1")
-        except psycopg.Error:
-            raise TieoutError(LOST) from None
+Step = tuple[str, float]
+"""A step of a run, and after how many seconds it was reached."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,25 +169,6 @@ def migrate(control_dsn: str) -> None:
         guard(connection, "trust.repair_actions", GUARDS)
 
 
-@contextmanager
-def holding_pods(control_dsn: str, pods: Sequence[str]) -> Iterator[HeldPods]:
-    """Acquire the repair locks of those of these pods that no other run repairs; yield them.
-
-    The locks are session-level advisory locks, so PostgreSQL releases them at once when the process is killed. When a
-    run has lost its session but its process is still alive, its pods are left out.
-    """
-    with psycopg.connect(control_dsn, autocommit=True, application_name="tieout repair") as connection:
-        held = []
-        for pod in sorted(pods):
-            row = connection.execute(
-                "select pg_try_advisory_lock(hashtextextended(%s, 0))", (f"{LOCK} {pod}",)
-            ).fetchone()
-            if row is not None and row[0]:
-                held.append(pod)
-        alive = {pod for row in _unended(control_dsn, held) if _is_alive(row) for pod in row["pods"]}
-        yield HeldPods(pods=tuple(pod for pod in held if pod not in alive), connection=connection)
-
-
 def begin_run(control_dsn: str, run: str, pods: Sequence[str], now: datetime) -> None:
     """Record that a run begins in this process. The caller holds the locks of the pods."""
     me = psutil.Process()
@@ -233,59 +177,13 @@ def begin_run(control_dsn: str, run: str, pods: Sequence[str], now: datetime) ->
         connection.execute(BEGIN_RUN, {"run": run, "pods": list(pods), "now": now, **place})
 
 
-@contextmanager
-def living(run: str) -> Iterator[None]:
-    """Mark a run as being executed, for other repairs in this process; other processes check the process id."""
-    _living.add(run)
-    try:
-        yield
-    finally:
-        _living.discard(run)
-
-
-def end_run(control_dsn: str, run: str, outcome: str, now: datetime, reason: str = "") -> None:
-    """Record how a run ended: `done`, `nothing_to_do`, `failed` or `interrupted`."""
+def end_run(
+    control_dsn: str, run: str, outcome: str, now: datetime, reason: str = "", *, steps: Sequence[Step] = ()
+) -> None:
+    """Record how a run ended (`done`, `nothing_to_do`, `failed` or `interrupted`), and the steps that it reached."""
+    bound = {"run": run, "outcome": outcome, "now": now, "reason": reason, "steps": Jsonb(list(steps))}
     with _writing(control_dsn) as connection:
-        connection.execute(END_RUN, {"run": run, "outcome": outcome, "now": now, "reason": reason})
-
-
-def interrupted_runs(control_dsn: str, held_pods: Collection[str]) -> list[str]:
-    """Return the runs over the pods that the caller holds that never ended and were killed."""
-    return [str(row["run"]) for row in _unended(control_dsn, held_pods) if not _is_alive(row)]
-
-
-def abandoned_runs(control_dsn: str) -> list[str]:
-    """Return the unended runs that no process executes: their process is dead, and their pods' locks are free.
-
-    It is for readers without locks; a repair holds the pods' locks itself and calls `interrupted_runs`.
-    """
-    with reading(control_dsn) as connection:
-        rows = connection.execute(UNENDED_RUNS, {"pods": None}).fetchall()
-        return [str(row["run"]) for row in rows if not _is_alive(row) and not _is_locked(connection, row["pods"])]
-
-
-def _is_locked(connection: psycopg.Connection[dict[str, Any]], pods: Sequence[str]) -> bool:
-    row = connection.execute(LOCKED, {"names": [f"{LOCK} {pod}" for pod in pods]}).fetchone()
-    return row is not None and bool(row["is_locked"])
-
-
-def _unended(control_dsn: str, pods: Collection[str]) -> list[dict[str, Any]]:
-    with reading(control_dsn) as connection:
-        return connection.execute(UNENDED_RUNS, {"pods": list(pods)}).fetchall()
-
-
-def _is_alive(row: Mapping[str, Any]) -> bool:
-    """Return whether the process of an unended run is alive; False for another machine: only its lock can tell."""
-    if row["process_id"] is None or row["host"] != socket.gethostname():
-        return False
-    if row["process_id"] == os.getpid():
-        return row["run"] in _living
-    try:
-        process = psutil.Process(row["process_id"])
-        is_same = abs(process.create_time() - row["process_started"]) < SAME_PROCESS_SECONDS
-        return is_same and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
+        connection.execute(END_RUN, bound)
 
 
 def begin_action(

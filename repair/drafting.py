@@ -6,11 +6,11 @@ Belongs here: merging and order. Does not belong here: which break needs what (`
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 
 from contracts.breaks import Break
 from contracts.ownership import ANSWER_CACHE, CART
+from repair.building import Builds, Need, causes_of
 from repair.remedies import Remedy, disputed_event
 from repair.values import Action, ActionKind, DamageKind, Escalation, EventDamage, Evidence, Plan, PodEvidence, Source
 
@@ -42,19 +42,11 @@ NOT_AGAIN = (
 SUM_OF = "It is a sum over rows that cannot be mended: {reason}"
 
 
-@dataclass(kw_only=True)
-class _Need:
-    """One need, with the breaks that have it and the cuts that it concerns."""
-
-    causes: set[int] = field(default_factory=set)
-    cuts: set[int] = field(default_factory=set)
-
-
-_Keyed = defaultdict[str, _Need]
+_Keyed = defaultdict[str, Need]
 
 
 def _keyed() -> _Keyed:
-    return defaultdict(_Need)
+    return defaultdict(Need)
 
 
 class Draft:
@@ -64,20 +56,16 @@ class Draft:
         self._evidence = evidence
         self._escalated: defaultdict[str, set[int]] = defaultdict(set)
         self._in_order: set[int] = set()
-        self._republished: defaultdict[str, _Need] = defaultdict(_Need)
+        self._republished: defaultdict[str, Need] = defaultdict(Need)
         self._events: defaultdict[tuple[str, DamageKind, Source | None], _Keyed] = defaultdict(_keyed)
-        self._loaded: defaultdict[str, _Need] = defaultdict(_Need)
+        self._loaded: defaultdict[str, Need] = defaultdict(Need)
         self._replayed: defaultdict[tuple[str, str], _Keyed] = defaultdict(_keyed)
         self._restated: defaultdict[str, _Keyed] = defaultdict(_keyed)
         self._rebuilt: defaultdict[tuple[str, str], _Keyed] = defaultdict(_keyed)
         self._rebuilt_whole: set[tuple[str, str]] = set()
         self._redelivered: defaultdict[str, _Keyed] = defaultdict(_keyed)
         self._served: defaultdict[tuple[ActionKind, str], _Keyed] = defaultdict(_keyed)
-        self._built: defaultdict[str, _Need] = defaultdict(_Need)
-        self._is_full = False
-        self._tables: set[str] = set()
-        self._is_of_tables = True
-        """Whether all that is to be built are `_tables`."""
+        self._builds = Builds(evidence)
         self._sums: list[Break] = []
         self._remedies: defaultdict[str, list[Remedy]] = defaultdict(list)
 
@@ -135,9 +123,7 @@ class Draft:
             # forward.
             self.republish(item, pod.backed_up_cut + 1, pod, is_lost=True)
         if needed <= pod.built_cut:
-            self._is_of_tables = False
-            self._built[item.pod].causes.add(item.break_id)
-            self._built[item.pod].cuts.add(needed)
+            self._builds.ask_for_all(item.pod, {item.break_id}, {needed})
 
     def replay(self, item: Break, projection: str) -> None:
         """Request to replay the parked events of the break's aggregate."""
@@ -168,14 +154,7 @@ class Draft:
 
         `table`: a build of this stored table is enough.
         """
-        if table is None:
-            self._is_of_tables = False
-        else:
-            self._tables.add(table)
-        for pod, cut in (cuts or {item.pod: 1}).items():
-            self._built[pod].causes.add(item.break_id)
-            self._built[pod].cuts.add(cut)
-        self._is_full = self._is_full or not cuts or item.repairs > 1
+        self._builds.ask(item, cuts, table)
 
     def build_sum(self, item: Break, cuts: Mapping[str, int]) -> None:
         """Request a repair of a sum. Without `cuts`, the decision waits: a repair of the sum's rows may be enough."""
@@ -186,7 +165,9 @@ class Draft:
 
     def finished(self, beyond: Sequence[int], actions_max: int) -> Plan:
         """Return the plan. Breaks of actions beyond `actions_max` are deferred, together with `beyond`."""
-        self._build_what_was_built_on_damage()
+        self._builds.ask_for_damage(
+            (pod, kind, need) for (pod, kind, _), needs in self._events.items() for need in needs.values()
+        )
         for item in self._sums:
             self._decide_sum(item)
         actions = sorted(self._actions(), key=lambda action: (ORDER.index(action.kind), action.pod))
@@ -200,18 +181,20 @@ class Draft:
             escalations=tuple(escalations),
             deferred=tuple(sorted({*beyond, *late})),
             in_order=tuple(sorted(self._in_order)),
+            maybe_built=self._builds.maybe_built(),
         )
 
     def _mend(self, item: Break, damage: EventDamage) -> None:
         need = self._events[damage.pod, damage.kind, damage.source][damage.event_id]
         need.causes.add(item.break_id)
         need.cuts.add(damage.cut)
+        need.aggregates |= {damage.aggregate_key, *damage.held_as}
 
     def _decide_sum(self, item: Break) -> None:
         """Decide about a sum: a repair of its rows also repairs the sum; without one, the marts are built again."""
         remedies = self._remedies[item.merchant_id or item.pod]
         refusal = next((remedy.refusal for remedy in remedies if remedy.refusal), "")
-        if refusal and item.pod not in self._built:
+        if refusal and not self._builds.has(item.pod):
             self.escalate(item, SUM_OF.format(reason=refusal))
             return
         restated = [(remedy.restated_in, key) for remedy in remedies if (key := remedy.restated_key) is not None]
@@ -219,25 +202,7 @@ class Draft:
             pod, key = restated[0]
             self._restated[pod][key].causes.add(item.break_id)
             return
-        need = self._built[item.pod]
-        self._is_of_tables = False
-        need.causes.add(item.break_id)
-        if not need.cuts:
-            need.cuts.add(1)
-        self._is_full = self._is_full or item.repairs > 1
-
-    def _build_what_was_built_on_damage(self) -> None:
-        """Request to rebuild marts that may have been built from a damaged lake, because later builds are incremental.
-
-        Duplicates are left out, because the warehouse takes every event once.
-        """
-        for (pod, kind, _), needs in self._events.items():
-            built_cut = self._evidence[pod].built_cut
-            for need in needs.values():
-                if kind is not DamageKind.DUPLICATE and min(need.cuts) <= built_cut:
-                    self._is_of_tables = False
-                    self._built[pod].causes |= need.causes
-                    self._built[pod].cuts |= need.cuts
+        self._builds.ask_for_sum(item)
 
     def _actions(self) -> Iterator[Action]:
         yield from self._log_actions()
@@ -249,8 +214,7 @@ class Draft:
         yield from self._rebuilds()
         yield from self._redeliveries()
         yield from self._services()
-        if self._built:
-            yield self._build()
+        yield from self._builds.actions()
 
     def _log_actions(self) -> Iterator[Action]:
         for pod, need in self._republished.items():
@@ -268,7 +232,7 @@ class Draft:
         missing: defaultdict[str, set[int]] = defaultdict(set)
         for (pod, kind, _), needs in self._events.items():
             if kind is DamageKind.MISSING:
-                missing[pod] |= set(_causes(needs.values()))
+                missing[pod] |= set(causes_of(needs.values()))
         for pod, causes in missing.items():
             reset_cut = self._evidence[pod].lake_reset_cut
             if reset_cut is not None:
@@ -299,7 +263,7 @@ class Draft:
         for (pod, kind, source), needs in self._events.items():
             action, why = LAKE_ACTIONS[kind]
             reset_cut = self._evidence[pod].lake_reset_cut
-            chosen: Mapping[str, _Need] = needs
+            chosen: Mapping[str, Need] = needs
             if kind is DamageKind.MISSING and reset_cut is not None:
                 # Events after the new position are not restored here, because the consumer applies them from the log.
                 chosen = {event_id: need for event_id, need in needs.items() if min(need.cuts) <= reset_cut}
@@ -311,7 +275,7 @@ class Draft:
                     keys=tuple(sorted(chosen)),
                     cuts=tuple(sorted({cut for need in chosen.values() for cut in need.cuts})),
                     source=source,
-                    causes=_causes(chosen.values()),
+                    causes=causes_of(chosen.values()),
                     why=why,
                 )
 
@@ -325,7 +289,7 @@ class Draft:
                 # Also the parked aggregates that are not late yet: the cause is probably fixed, and nothing else
                 # retries them.
                 keys=tuple(sorted(waiting.union(needs))),
-                causes=_causes(needs.values()),
+                causes=causes_of(needs.values()),
                 why="events are parked for longer than the copy may be late",
             )
 
@@ -339,7 +303,7 @@ class Draft:
                     store="oltp",
                     pod=pod,
                     keys=tuple(chosen),
-                    causes=_causes(needs[key] for key in chosen),
+                    causes=causes_of(needs[key] for key in chosen),
                     versions={key: known[key].newest_version for key in chosen},
                     digests={key: known[key].digest for key in chosen},
                     again=tuple(key for key in chosen if known[key].is_stated and known[key].is_approved),
@@ -354,7 +318,7 @@ class Draft:
                 store=view,
                 pod=pod,
                 keys=() if is_whole else tuple(sorted(needs)),
-                causes=_causes(needs.values()),
+                causes=causes_of(needs.values()),
                 why="rows of the view are not what the lake says",
                 takes_lake_position=is_whole and self._evidence[pod].views[view].has_gap,
             )
@@ -366,7 +330,7 @@ class Draft:
                 store="webhooks",
                 pod=pod,
                 keys=tuple(sorted(needs)),
-                causes=_causes(needs.values()),
+                causes=causes_of(needs.values()),
                 why="what merchants were told is not what the lake says",
             )
 
@@ -374,22 +338,4 @@ class Draft:
         for (kind, pod), needs in self._served.items():
             store, why = SERVING[kind]
             keys = () if "" in needs else tuple(sorted(needs))
-            yield Action(kind=kind, store=store, pod=pod, keys=keys, causes=_causes(needs.values()), why=why)
-
-    def _build(self) -> Action:
-        since: Mapping[str, int] = {pod: min(need.cuts) - 1 for pod, need in sorted(self._built.items())}
-        return Action(
-            kind=ActionKind.BUILD,
-            store="warehouse",
-            pod=",".join(sorted(self._built)),
-            keys=(),
-            causes=_causes(self._built.values()),
-            why="rows of the marts are not what operations say",
-            since={} if self._is_full else since,
-            is_full=self._is_full,
-            tables=() if self._is_full or not self._is_of_tables else tuple(sorted(self._tables)),
-        )
-
-
-def _causes(needs: Iterable[_Need]) -> tuple[int, ...]:
-    return tuple(sorted({cause for need in needs for cause in need.causes}))
+            yield Action(kind=kind, store=store, pod=pod, keys=keys, causes=causes_of(needs.values()), why=why)

@@ -8,7 +8,7 @@ which break (`repair/plan.py`), how (`repair/actions.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -18,22 +18,25 @@ from contracts.breaks import Break, BreakState
 from contracts.errors import ComparisonError, TieoutError
 from contracts.ids import uuid7
 from contracts.ownership import WAREHOUSE, family_of, mended_with
-from contracts.verdicts import PairResult, Verdict
-from reconcile.results import latest_results
-from repair import actions, audit, ledger
-from repair.audit import AuditedAction
+from contracts.verdicts import Verdict
+from reconcile.pair import Stage
+from reconcile.pairs import PAIRS
+from repair import actions, audit, holding, ledger
 from repair.evidence.aggregates import FAULTS
 from repair.evidence.gathering import gather
-from repair.ledger import Recorded, Settled
+from repair.ledger import Settled
 from repair.plan import plan
-from repair.rechecking import keys_to_compare
+from repair.proving import BuildToCuts, Prover
 from repair.remedies import UNEXPLAINED_BEGINS
+from repair.run_report import RepairReport
 from repair.tools import Repairing
 from repair.values import Action, ActionKind, Budget, Evidence, Plan
 
 BY = "repair"
 HOUR = timedelta(hours=1)
 
+NEED_BUILDS = {pair.name for pair in PAIRS if pair.stage is Stage.WAREHOUSE}
+"""The pairs that can be compared only after a build up to the comparison's cuts."""
 NOT_LOOKED = "Whether OLTP of {pod} has faults of its own is {verdict}, so nothing of it is stated again: {reason}"
 INTERRUPTED = "The run ended before it was through; the next one goes on."
 FAILED = "The repair {run} could not begin: {reason}"
@@ -41,44 +44,6 @@ BUDGET = (
     "budget reached: a run takes on {breaks} breaks, and {actions} actions are done within an hour. If so much is to "
     "be repaired, open the breaks again (`tieout breaks reopen`) and allow more (`tieout repair --budget-breaks`)."
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class RepairReport:
-    """The result of a run: what it did, and which breaks are left."""
-
-    run: str
-    is_dry_run: bool
-    breaks: tuple[Break, ...]
-    """The claimed breaks; for a dry run those that a run would claim."""
-    plan: Plan
-    actions: tuple[AuditedAction, ...] = ()
-    """The actions in the audit, in the order of execution."""
-    results: tuple[PairResult, ...] = ()
-    """The results of the comparison after the actions."""
-    recorded: Recorded | None = None
-    settled: Settled | None = None
-    refused: tuple[int, ...] = ()
-    """Breaks that an action could not repair; they are escalated."""
-    beyond_budget: tuple[int, ...] = ()
-    """Breaks beyond the budget; they are escalated."""
-    busy_pods: tuple[str, ...] = ()
-    """Pods that another run is repairing; nothing was done in them."""
-
-    @property
-    def is_nothing_changed(self) -> bool:
-        """Whether breaks were claimed, but every action found that everything was already right."""
-        return bool(self.breaks) and all(action.outcome == "nothing_to_do" for action in self.actions)
-
-    @property
-    def left(self) -> int:
-        """Number of claimed breaks that no comparison has ended."""
-        return len(self.breaks) - (self.settled.ended if self.settled else 0)
-
-    @property
-    def is_clean(self) -> bool:
-        """Whether no break is left: none unended, none beyond the budget, and no pod busy."""
-        return not (self.left or self.beyond_budget or self.busy_pods)
 
 
 def repair_breaks(
@@ -112,12 +77,12 @@ def repair_breaks(
             breaks=tuple(found[: allowed.breaks_max]),
             plan=plan(found, gather(tools.settings, found, tools.projection), allowed),
         )
-    with audit.holding_pods(tools.settings.control_dsn, scope.pods) as held, audit.living(name):
+    with holding.holding_pods(tools.settings.control_dsn, scope.pods) as held, holding.living(name):
         busy = tuple(pod for pod in scope.pods if pod not in held.pods)
         if not held.pods:
             return RepairReport(run=name, is_dry_run=False, breaks=(), plan=Plan(), busy_pods=busy)
         _take_over(tools, held.pods)
-        report = _Run(tools, name, replace(scope, pods=held.pods), allowed, asked, held.check).report()
+        report = _Run(tools, name, replace(scope, pods=held.pods), allowed, asked, held).report()
         return replace(report, busy_pods=busy)
 
 
@@ -151,7 +116,7 @@ def _allowed(tools: Repairing, budget: Budget) -> Budget:
 def _take_over(tools: Repairing, held: Sequence[str]) -> None:
     """Settle the breaks that killed runs had claimed. We hold their pods' locks, so these runs are dead."""
     dsn = tools.settings.control_dsn
-    for run in audit.interrupted_runs(dsn, held):
+    for run in holding.interrupted_runs(dsn, held):
         ledger.settle(dsn, run, attempts_max=tools.attempts_max, clock=tools.clock)
         audit.end_run(dsn, run, "interrupted", tools.clock(), INTERRUPTED)
 
@@ -164,7 +129,7 @@ class _Run:
         scope: _Scope,
         budget: Budget,
         asked: Budget,
-        check_lock: Callable[[], None],
+        held: holding.HeldPods,
     ) -> None:
         self._tools = tools
         self._dsn = tools.settings.control_dsn
@@ -172,7 +137,9 @@ class _Run:
         self._scope = scope
         self._budget = budget
         self._asked = asked
-        self._check_lock = check_lock
+        self._held = held
+        self._prover = Prover(tools=tools, run=name)
+        self._settled: Settled | None = None
         self._is_changed = False
         self._breaks: list[Break] = []
         self._evidence: Evidence = {}
@@ -182,22 +149,20 @@ class _Run:
     def report(self) -> RepairReport:
         audit.begin_run(self._dsn, self._name, self._scope.pods, self._tools.clock())
         with self._ended():
-            self._breaks = self._claim()
+            self._breaks = self._claim(self._scope.break_ids)
             rest = self._scope.open_breaks(self._tools) if len(self._breaks) >= self._budget.breaks_max else []
             beyond = {item.break_id for item in rest}
             if any(mended_with(item.pair) is WAREHOUSE for item in self._breaks):
                 self._tools.prepare_build()
             self._tools.on_step("claimed")
-            made = self._plan()
+            made = self._plan(self._breaks, self._budget)
             if any(action.kind is ActionKind.BUILD for action in made.actions):
                 self._tools.prepare_build()
             self._escalate(made, beyond)
             self._tools.on_step("planned")
-            results, recorded = self._act_and_prove(made)
+            made = self._act_and_prove(made)
             self._tools.on_step("recorded")
-            settled = ledger.settle(
-                self._dsn, self._name, attempts_max=self._tools.attempts_max, clock=self._tools.clock
-            )
+            settled = self._settle().after(self._settled)
             self._tools.on_step("settled")
         done = audit.actions(self._dsn, now=self._tools.clock(), run=self._name)
         return RepairReport(
@@ -206,8 +171,8 @@ class _Run:
             breaks=tuple(self._breaks),
             plan=made,
             actions=tuple(reversed(done)),
-            results=tuple(results),
-            recorded=recorded,
+            results=tuple(self._prover.results),
+            recorded=self._prover.recorded,
             settled=settled,
             refused=tuple(sorted(self._refused)),
             beyond_budget=tuple(sorted({*beyond, *made.deferred})),
@@ -220,12 +185,20 @@ class _Run:
             yield
         except BaseException as error:
             ledger.settle(self._dsn, self._name, attempts_max=self._tools.attempts_max, clock=self._tools.clock)
-            audit.end_run(self._dsn, self._name, "failed", self._tools.clock(), self._sentence(error))
+            self._end("failed", self._sentence(error))
             raise
         outcome = "done" if self._is_changed or self._failed else "nothing_to_do"
-        audit.end_run(self._dsn, self._name, outcome, self._tools.clock())
+        self._end(outcome)
 
-    def _claim(self) -> list[Break]:
+    def _end(self, outcome: str, reason: str = "") -> None:
+        steps = self._tools.trace.steps
+        audit.end_run(self._dsn, self._name, outcome, self._tools.clock(), reason, steps=steps)
+
+    def _settle(self, break_ids: Collection[int] | None = None) -> Settled:
+        attempts, clock = self._tools.attempts_max, self._tools.clock
+        return ledger.settle(self._dsn, self._name, attempts_max=attempts, break_ids=break_ids, clock=clock)
+
+    def _claim(self, break_ids: Collection[int] | None) -> list[Break]:
         return ledger.claim(
             self._dsn,
             run=self._name,
@@ -233,17 +206,17 @@ class _Run:
             lease_seconds=self._tools.lease_seconds,
             pods=self._scope.pods,
             pairs=self._scope.pairs,
-            break_ids=self._scope.break_ids,
+            break_ids=break_ids,
             clock=self._tools.clock,
         )
 
-    def _plan(self) -> Plan:
+    def _plan(self, breaks: Sequence[Break], budget: Budget) -> Plan:
         """Gather evidence and plan. When evidence cannot be read, release the breaks and raise the error."""
         try:
-            made = self._planned()
-            if doubted := self._doubted(made):
-                self._look_for_faults(doubted)
-                made = self._planned()
+            made = self._planned(breaks, budget)
+            doubted = self._doubted(made)
+            if doubted and self._has_faults(doubted):
+                made = self._planned(breaks, budget)
             self._tools.on_step("evidence")
             return made
         except Exception as error:
@@ -268,14 +241,15 @@ class _Run:
                 found.setdefault(self._evidence[item.pod].home(item.aggregate_key), set()).add(item.aggregate_key)
         return found
 
-    def _planned(self) -> Plan:
-        self._evidence = gather(self._tools.settings, self._breaks, self._tools.projection)
-        return plan(self._breaks, self._evidence, self._budget)
+    def _planned(self, breaks: Sequence[Break], budget: Budget) -> Plan:
+        self._evidence = gather(self._tools.settings, breaks, self._tools.projection)
+        return plan(breaks, self._evidence, budget)
 
-    def _look_for_faults(self, doubted: Mapping[str, Collection[str]]) -> None:
-        """Compare OLTP's identities of these aggregates, and of what they name, and record the result.
+    def _has_faults(self, doubted: Mapping[str, Collection[str]]) -> bool:
+        """Compare OLTP's identities of these aggregates, and of what they name; record and return whether some differ.
 
-        An event from faulty rows would spread the error.
+        An event from faulty rows would spread the error. If none differs, the plan stands: a row that has changed since
+        the evidence is not stated.
         """
         keys = {pod: frozenset(key.split("/", 2)[2] for key in found) for pod, found in sorted(doubted.items())}
         results = self._tools.recheck((FAULTS,), list(keys), keys)
@@ -283,6 +257,7 @@ class _Run:
         for result in results:
             if result.verdict not in (Verdict.CONSISTENT, Verdict.INCONSISTENT):
                 raise ComparisonError(NOT_LOOKED.format(pod=result.pod, verdict=result.verdict, reason=result.reason))
+        return any(result.verdict is Verdict.INCONSISTENT for result in results)
 
     def _escalate(self, made: Plan, beyond: Collection[int]) -> None:
         for escalation in made.escalations:
@@ -294,12 +269,12 @@ class _Run:
     def _hand_over(self, break_ids: Collection[int], reason: str) -> None:
         ledger.escalate(self._dsn, break_ids, reason=reason, by=BY, run=self._name, clock=self._tools.clock)
 
-    def _act(self, action: Action) -> None:
-        """Execute one action, with audit. An action that depends on a failed one is left to the next run."""
+    def _act(self, action: Action) -> actions.Done | None:
+        """Execute one action, with audit; None: it failed. What depends on a failed one is left to the next run."""
         if self._failed & set(action.causes):
             self._failed |= set(action.causes)
-            return
-        self._check_lock()
+            return None
+        self._held.check()
         clock, step, kind = self._tools.clock, self._tools.on_step, action.kind.value
         action_id = audit.begin_action(
             self._dsn, self._name, action, self._look(action), now=clock(), lease_seconds=self._tools.lease_seconds
@@ -310,12 +285,13 @@ class _Run:
         except Exception as error:  # any error of a store: record it and go on with the other actions
             self._failed |= set(action.causes)
             audit.end_action(self._dsn, action_id, now=clock(), error=self._sentence(error))
-            return
+            return None
         step(f"applied {kind}")
         self._is_changed |= done.changed != 0
         audit.end_action(self._dsn, action_id, now=clock(), after=done.after, changed=done.changed)
         self._refuse(action, done)
         step(f"done {kind}")
+        return done
 
     def _look(self, action: Action) -> dict[str, Any]:
         try:
@@ -330,58 +306,71 @@ class _Run:
                 self._hand_over(mine - self._refused, reason)
             self._refused |= mine
 
-    def _act_and_prove(self, made: Plan) -> tuple[list[PairResult], Recorded]:
-        """Execute the plan, compare again and record. What no build can mend is proven before the build, which is long.
+    def _act_and_prove(self, made: Plan) -> Plan:
+        """Execute the plan, compare again and record; return the plan with what that has brought to light.
 
-        Returns the results, and what recording them changed.
+        What no build can mend is proven first, because a build is long. Then the run gives its pods back: other repairs
+        need not wait for it.
         """
+        of_builds = self._of_builds()
+        others, builds = self._do_others(made)
+        of_pairs = {item.pair for item in self._breaks} - of_builds if builds else None
+        self._prover.prove(made, self._breaks, others, of_pairs=of_pairs)
+        if not (builds or made.maybe_built):
+            return made
+        self._settled = self._settle([item.break_id for item in self._breaks if item.pair not in of_builds])
+        self._held.give_back(self._name)
+        if made.maybe_built:
+            more = self._plan_for_what_was_built(made)
+            builds += self._do_others(more)[1]
+            made = made.followed_by(more)
+            self._held.give_back(self._name)
+        if builds:
+            self._build_and_prove(made, builds, self._of_builds())
+        else:
+            self._prover.prove(made, self._breaks, [], of_pairs=self._of_builds())
+        return made
+
+    def _of_builds(self) -> set[str]:
+        return {item.pair for item in self._breaks if mended_with(item.pair) is WAREHOUSE}
+
+    def _do_others(self, made: Plan) -> tuple[list[Action], list[Action]]:
+        """Execute all actions of a plan but builds; return (these actions, the builds)."""
         builds = [action for action in made.actions if action.kind is ActionKind.BUILD]
         others = [action for action in made.actions if action.kind is not ActionKind.BUILD]
-        of_builds = {item.pair for item in self._breaks if mended_with(item.pair) is WAREHOUSE}
-        parts: list[tuple[list[Action], set[str] | None]] = [(others, None)]
-        if builds:
-            parts = [(others, {item.pair for item in self._breaks} - of_builds), (builds, of_builds)]
-        results: list[PairResult] = []
-        recorded = Recorded(run=self._name)
-        for actions_of_part, pairs in parts:
-            for action in actions_of_part:
-                self._act(action)
-            found = self._recheck(made, actions_of_part, pairs)
-            recorded += ledger.record(self._dsn, found, run=self._name, clock=self._tools.clock)
-            results += found
-        return results, recorded
+        for action in others:
+            self._act(action)
+        return others, builds
 
-    def _recheck(
-        self, made: Plan, executed: Sequence[Action], of_pairs: Collection[str] | None
-    ) -> Sequence[PairResult]:
-        """Compare the pairs of all breaks with actions, or found in order, in their pods; return the results.
+    def _plan_for_what_was_built(self, made: Plan) -> Plan:
+        """Compare what builds may have stored of damaged events, and claim what differs; return the plan for that.
 
-        `executed` are the actions since the last comparison, `of_pairs` the pairs that are compared; None: all.
-
-        We also compare the pods whose last result of these pairs is unknown, perhaps because of the damage that was
-        repaired. A check over all pods is unknown while one of them is.
+        What was damaged is mended and proven by now. While another run has the pods, what differs is left to the next.
         """
-        touched = {cause for action in made.actions for cause in action.causes} | set(made.in_order)
-        compared = [
-            item for item in self._breaks if item.break_id in touched and (of_pairs is None or item.pair in of_pairs)
-        ]
-        if not compared:
-            return []
-        pairs = tuple(dict.fromkeys(item.pair for item in compared))
-        newest = latest_results(self._dsn)
-        unknown = [item for item in newest if item.verdict is Verdict.UNKNOWN and item.pair in pairs]
-        pods = tuple(dict.fromkeys([item.pod for item in compared] + [item.pod for item in unknown]))
-        keys = keys_to_compare(
-            pairs,
-            pods,
-            claimed=self._breaks,
-            actions=executed,
-            incidents=ledger.groups(self._dsn),
-            newest=newest,
-        )
-        results = self._tools.recheck(pairs, pods, keys)
-        self._tools.on_step("rechecked")
-        return results
+        found = self._prover.compare_stored(made.maybe_built)
+        self._tools.on_step("compared stored")
+        claimed = self._claim([item.break_id for item in found]) if found and self._held.take_again(self._name) else []
+        if not claimed:
+            return Plan()
+        self._tools.prepare_build()
+        self._breaks += claimed
+        left = max(0, self._budget.actions_max - len(made.actions))
+        more = self._plan(claimed, replace(self._budget, actions_max=left))
+        self._escalate(more, ())
+        return more
+
+    def _build_and_prove(self, made: Plan, builds: Sequence[Action], of_builds: Collection[str]) -> None:
+        """Build, and compare again what builds mend.
+
+        Where a comparison needs a build up to its own cuts, that build is the repair: one, and not another after it.
+        """
+        *first, last = builds
+        to_cuts = None if last.tables or NEED_BUILDS.isdisjoint(of_builds) else BuildToCuts(action=last, act=self._act)
+        for action in first if to_cuts else builds:
+            self._act(action)
+        self._prover.prove(made, self._breaks, builds, of_pairs=of_builds, build=to_cuts)
+        if to_cuts and not to_cuts.is_begun:
+            self._act(last)  # the comparison did not come to it, e.g. because the lake was late
 
     def _sentence(self, error: BaseException) -> str:
         text = self._tools.clean(" ".join(str(error).split()))[:500]

@@ -1,6 +1,6 @@
 """A report of a run of repairs as values that JSON can hold.
 
-Belongs here: that form. Does not belong here: the report itself (`repair/repair_run.py`), tables for people
+Belongs here: that form. Does not belong here: the report itself (`repair/run_report.py`), tables for people
 (`cli/commands/repair.py`).
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from repair.repair_run import RepairReport
+from repair.run_report import RepairReport
 
 
 def as_json(report: RepairReport) -> dict[str, Any]:

@@ -6,25 +6,36 @@ Belongs here: the values and callables that `stack/` and `orchestration/` pass i
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from contracts.clock import Clock, utc_now
 from contracts.settings import Settings
 from contracts.verdicts import PairResult
+from repair.trace import Trace
 from streams.projection import Projection
+
+BuildTo = Callable[[Mapping[str, int]], Mapping[str, int]]
+"""Pod -> wanted cut; builds the warehouse, and returns pod -> its cut afterwards."""
 
 
 class Recheck(Protocol):
     """Compares pairs in pods at new cuts."""
 
     def __call__(
-        self, pairs: Collection[str], pods: Collection[str], keys: Mapping[str, Collection[str]] = ..., /
+        self,
+        pairs: Collection[str],
+        pods: Collection[str],
+        keys: Mapping[str, Collection[str]] = ...,
+        build: BuildTo | None = None,
+        /,
     ) -> Sequence[PairResult]:
         """Return the results, with all keys that differ.
 
         In a pod that is in `keys` (pod -> aggregate ids) only these ids are compared, with what changed since the last
         comparison and what has unended breaks; the scope of such a result says so. In other pods every key is.
+
+        `build` brings the warehouse to the cuts, where a pair needs that; None: it is built as far as it is missing.
         """
 
 
@@ -52,6 +63,8 @@ class Repairing:
     """Removes secrets from other programs' messages."""
     clock: Clock = utc_now
     on_step: OnStep = lambda name: None
+    trace: Trace = field(default_factory=Trace)
+    """The steps that runs with these tools have reached; kept with each run."""
     attempts_max: int = 3
     """Largest number of repairs of one break before it is escalated."""
     lease_seconds: float = 900.0

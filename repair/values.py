@@ -7,7 +7,7 @@ Belongs here: the types that evidence, plan, actions and audit agree on. Does no
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from contracts.events.changes import FieldChange
@@ -88,6 +88,8 @@ class EventDamage:
     """The store with the published event; None for extra and duplicate events."""
     is_disputed: bool = False
     """Whether the event is altered and the log has it like the lake, so that two stores contradict the outbox."""
+    held_as: tuple[str, ...] = ()
+    """Keys of other aggregates under which the lake has it, so that rows of those may have been built from it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,6 +181,8 @@ class PodEvidence:
     """The cut to reset the lake's position to, when it is above every cut; None: it is not."""
     built_cut: int
     """The cut of the newest complete build of the warehouse; 0: there is no build."""
+    begun_after_cut: int | None = None
+    """The cut after which builds read events that have begun since the newest complete one; None: none has begun."""
     aggregates: Mapping[str, AggregateEvidence] = field(default_factory=dict)
     damages: tuple[EventDamage, ...] = ()
     """Of the pod's own events."""
@@ -291,3 +295,16 @@ class Plan:
     """Breaks beyond the budget."""
     in_order: tuple[int, ...] = ()
     """Breaks for which the evidence shows nothing wrong any more; they are only compared again."""
+    maybe_built: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Pod -> keys of aggregates whose events were wrong in the lake: a build may have read them so. What the warehouse
+    stores of them is compared after the repair, and only what differs is built again."""
+
+    def followed_by(self, more: Plan) -> Plan:
+        """Return the plan of a run that goes on with another plan."""
+        return replace(
+            self,
+            actions=(*self.actions, *more.actions),
+            escalations=(*self.escalations, *more.escalations),
+            deferred=tuple(sorted({*self.deferred, *more.deferred})),
+            in_order=tuple(sorted({*self.in_order, *more.in_order})),
+        )

@@ -20,7 +20,7 @@ from stack.composition import session
 from stack.composition.migrations import migrate_everything
 
 if TYPE_CHECKING:
-    from repair.repair_run import RepairReport
+    from repair.run_report import RepairReport
     from repair.values import Plan
 
 KEYS_SHOWN = 3

@@ -76,7 +76,7 @@ def of_note(statement: str) -> Damage:
     def do(place: Place) -> Harm:
         target = place.take("order")
         with psycopg.connect(place.settings.control_dsn, autocommit=True) as connection:
-            endpoint_id = _noted(place, connection, target)
+            endpoint_id = noted_endpoint(place, connection, target)
             rows = connection.execute(_OF_ORDER, (endpoint_id, target.aggregate_id)).fetchall()
             values: dict[str, Any] = {"endpoint_id": endpoint_id, "event_id": rows[0][0]}
             connection.execute(statement.encode(), {**values, "ghost": GHOST, "cuts": LATER_CUTS})
@@ -85,7 +85,7 @@ def of_note(statement: str) -> Damage:
     return do
 
 
-def _noted(place: Place, connection: psycopg.Connection[Any], target: Target) -> str:
+def noted_endpoint(place: Place, connection: psycopg.Connection[Any], target: Target) -> str:
     """Return an endpoint of the target's merchant for which everything of the pod is noted."""
     digest = hashlib.sha256(f"{place.pod}/{target.merchant_id}".encode()).hexdigest()
     endpoint_id = f"we_damaged_{digest[:12]}"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -18,6 +19,7 @@ import psycopg
 from contracts.breaks import Break, BreakState
 from contracts.ownership import KEYED, LAKE, OWNER_FAMILIES, Copy, CopyKind, mended_with
 from contracts.settings import PodSettings, Settings
+from derived.begun_builds import begun_since
 from derived.builds import latest_build
 from derived.defective import Omission
 from derived.lake_backup import verified_cuts
@@ -50,6 +52,16 @@ NEXT_CUTS = "next_cuts"
 """The entity whose key is the name of a copy."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """How far the warehouse is."""
+
+    cuts: Mapping[str, int] = field(default_factory=dict)
+    """Pod -> cut of the newest complete build."""
+    begun_after: Mapping[str, int] = field(default_factory=dict)
+    """Pod -> the cut after which builds read events that have begun since; empty: none has."""
+
+
 def gather(settings: Settings, breaks: Sequence[Break], projection: BuildProjection) -> Evidence:
     """Return pod -> what the stores hold of the aggregates, cuts and views of these breaks. It changes nothing.
 
@@ -62,7 +74,7 @@ def gather(settings: Settings, breaks: Sequence[Break], projection: BuildProject
     looked_at = {pod: [item for item in of_pod if _needs_evidence(item)] for pod, of_pod in by_pod.items()}
     with open_lake(settings, read_only=True) as lake:
         latest = latest_build(lake)
-        built = {} if latest is None else latest.cuts
+        built = Built() if latest is None else Built(cuts=latest.cuts, begun_after=begun_since(lake))
         keys = {
             pod: {item.aggregate_key for item in of_pod if item.aggregate_key is not None}
             for pod, of_pod in looked_at.items()
@@ -72,7 +84,7 @@ def gather(settings: Settings, breaks: Sequence[Break], projection: BuildProject
             for pod, of_pod in looked_at.items()
         }
         looks = look_at_pods(lake, settings, keys, cuts)
-        left_out = _left_out(lake, looks, built)
+        left_out = _left_out(lake, looks, built.cuts)
         known = aggregates_of(settings, looks, left_out)
         return {
             pod: _gather_pod(
@@ -106,7 +118,7 @@ def _gather_pod(
     projection: BuildProjection,
     known: Mapping[str, AggregateEvidence],
     left_out: Mapping[str, Omission],
-    built: Mapping[str, int],
+    built: Built,
 ) -> PodEvidence:
     pod, found = settings.pod(name), looks.found[name]
     base_cut = max(found.base_cut, unpruned_after(pod))
@@ -121,7 +133,8 @@ def _gather_pod(
         pod=name,
         base_cut=base_cut,
         lake_reset_cut=found.reset_cut,
-        built_cut=built.get(name, 0),
+        built_cut=built.cuts.get(name, 0),
+        begun_after_cut=built.begun_after.get(name),
         aggregates=known,
         damages=found.damages,
         damages_elsewhere=looks.damages_elsewhere(name),

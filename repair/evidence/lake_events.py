@@ -92,6 +92,8 @@ class _Side:
     events: dict[str, Event] = field(default_factory=dict)
     copies: Counter[str] = field(default_factory=Counter)
     digests: dict[str, set[str]] = field(default_factory=dict)
+    keys: dict[str, set[str]] = field(default_factory=dict)
+    """Event id -> the aggregates that its rows name."""
     newest: dict[str, Newest] = field(default_factory=dict)
 
     def take(self, row: dict[str, Any]) -> None:
@@ -106,6 +108,7 @@ class _Side:
         self.events.setdefault(event.event_id, event)
         self.copies[event.event_id] += 1
         self.digests.setdefault(event.event_id, set()).add(event.digest)
+        self.keys.setdefault(event.event_id, set()).add(event.aggregate_key)
         if event.order >= self.newest.get(event.aggregate_key, ((0, 0), ""))[0]:
             self.newest[event.aggregate_key] = (event.order, readable_payload(row))
 
@@ -191,7 +194,8 @@ def _not_as_sent(pod: str, sources: dict[Source, _Side], held: _Side, parked: Co
             if held.copies[event.event_id] > 1:
                 yield _damage(pod, DamageKind.DUPLICATE, event, source)
             if held.digests[event.event_id] != {event.digest}:
-                yield _damage(pod, DamageKind.ALTERED, event, source)
+                others = held.keys[event.event_id] - {event.aggregate_key}
+                yield replace(_damage(pod, DamageKind.ALTERED, event, source), held_as=tuple(sorted(others)))
 
 
 def _disputed(

@@ -4,6 +4,7 @@ Other packages import its functions from here. Belongs here: everything that rea
 belong here: comparing (`reconcile/`), repairing (`repair/repair_run.py`), alerting people (`repair/alerts/`).
 """
 
+from repair.ledger.ending import unproven
 from repair.ledger.reads import (
     Change,
     break_of,
@@ -42,4 +43,5 @@ __all__ = [
     "release",
     "reopen",
     "settle",
+    "unproven",
 ]

@@ -6,13 +6,13 @@ results count (`recording.py`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from contracts.verdicts import PairResult
 from reconcile.pairs import PAIRS
-from repair.ledger.schema import Connection, one
+from repair.ledger.schema import Connection, one, reading
 from repair.values import ActionKind
 
 GONE = """
@@ -104,6 +104,10 @@ UNENDED = """
 select break_id, aggregate_key from trust.breaks
 where pair = %(pair)s and pod = %(pod)s and ended_at is null and aggregate_key is not null
 """
+OF_RUN = """
+select break_id, pair, pod, entity, key, aggregate_key from trust.breaks
+where claimed_run = %(run)s and state = 'repairing' order by break_id
+"""
 ENDED_GROUPS = """
 update trust.break_groups as g set ended_at = %(checked_at)s
 where g.pair = %(pair)s and g.pod = %(pod)s and g.ended_at is null
@@ -143,3 +147,25 @@ def _looked_at(connection: Connection, result: PairResult) -> list[int]:
     assert result.scope is not None
     unended = connection.execute(UNENDED, {"pair": result.pair, "pod": result.pod}).fetchall()
     return [row["break_id"] for row in unended if result.scope.covers(str(row["aggregate_key"]).split("/", 2)[2])]
+
+
+def unproven(control_dsn: str, run: str, results: Sequence[PairResult]) -> list[int]:
+    """Return the breaks that a repair still holds although one of these results, which are recorded, has their key in
+    order: another comparison has seen them while this one was reading (`FOUND_GONE`).
+    """
+    known = {(one.pair, one.pod): one for one in results}
+    with reading(control_dsn) as connection:
+        held = connection.execute(OF_RUN, {"run": run}).fetchall()
+    return [row["break_id"] for row in held if _is_in_order(known.get((row["pair"], row["pod"])), row)]
+
+
+def _is_in_order(result: PairResult | None, row: Mapping[str, Any]) -> bool:
+    """Return whether a result says that the key of a break agrees."""
+    if result is None or not (result.is_of_keys and result.is_sample_complete):
+        return False
+    if any(item.entity == row["entity"] and list(item.key) == row["key"] for item in result.sample):
+        return False
+    key = row["aggregate_key"]
+    if key in result.late_aggregates:
+        return False
+    return result.scope is None or (key is not None and result.scope.covers(str(key).split("/", 2)[2]))

@@ -21,7 +21,7 @@ select b.pod,
        count(*) filter (where is_waiting) as breaks,
        max(b.break_id) filter (where is_waiting) as newest_break_id,
        coalesce(max(b.repairs) filter (where is_waiting), 0) + 1 as attempt,
-       bool_or(b.state = 'repairing' and not is_waiting) as is_claimed
+       bool_or(b.state = 'repairing' and not is_waiting and b.claimed_run <> all(%(building)s)) as is_claimed
 from trust.breaks as b
 join trust.break_groups as g on g.group_id = b.group_id
 cross join lateral (
@@ -52,13 +52,18 @@ class Waiting:
     """Whether a repair has claimed other breaks of the pod now."""
 
 
-def waiting_for_repair(control_dsn: str, now: datetime, abandoned: Collection[str] = ()) -> list[Waiting]:
+def waiting_for_repair(
+    control_dsn: str, now: datetime, abandoned: Collection[str] = (), building: Collection[str] = ()
+) -> list[Waiting]:
     """Return the pods with breaks that are open, or that a dead repair had claimed.
 
-    `abandoned` are runs that are known to be dead; other runs count as dead when their lease is over.
+    `abandoned` are runs that are known to be dead; other runs count as dead when their lease is over. `building` are
+    runs that hold no pod any more, so that another one may begin.
     """
     with reading(control_dsn) as connection, connection.cursor(row_factory=class_row(Waiting)) as cursor:
-        return cursor.execute(WAITING, {"now": now, "abandoned": list(abandoned)}).fetchall()
+        return cursor.execute(
+            WAITING, {"now": now, "abandoned": list(abandoned), "building": list(building)}
+        ).fetchall()
 
 
 def ended_group_ids(control_dsn: str, since: datetime) -> list[int]:

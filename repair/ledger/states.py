@@ -7,7 +7,7 @@ here: opening and ending breaks (only comparisons do, `repair/ledger/recording.p
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -79,7 +79,9 @@ select break_id, repairs, last_seen_cut,
        case when seen_from is not null and claimed_moment is not null then seen_from > claimed_moment
             else last_seen_at > claimed_at end as is_seen
 from trust.breaks
-where claimed_run = %(run)s and state = 'repairing' order by break_id
+where claimed_run = %(run)s and state = 'repairing'
+  and (%(break_ids)s::bigint[] is null or break_id = any(%(break_ids)s))
+order by break_id
 """
 ENDED_BY = """
 select count(*) filter (where state = 'repaired') as repaired, count(*) filter (where state = 'vanished') as vanished
@@ -106,6 +108,13 @@ class Settled:
     def ended(self) -> int:
         """Number of breaks that a comparison has ended."""
         return self.repaired + self.vanished
+
+    def after(self, first: Settled | None) -> Settled:
+        """Return the result of a repair that has settled some of its breaks before."""
+        if first is None:
+            return self
+        reopened, escalated = {*first.reopened, *self.reopened}, {*first.escalated, *self.escalated}
+        return replace(self, reopened=tuple(sorted(reopened)), escalated=tuple(sorted(escalated)))
 
 
 def assign(
@@ -207,8 +216,15 @@ def claim(
         return [break_of(row) for row in connection.execute(CLAIMED, bound)]
 
 
-def settle(control_dsn: str, run: str, *, attempts_max: int, clock: Clock = utc_now) -> Settled:
-    """Set the state of the breaks that a repair had claimed and its comparison did not end.
+def settle(
+    control_dsn: str,
+    run: str,
+    *,
+    attempts_max: int,
+    break_ids: Collection[int] | None = None,
+    clock: Clock = utc_now,
+) -> Settled:
+    """Set the state of the breaks that a repair had claimed and its comparison did not end (None: of all of them).
 
     A break whose key still differs is open again, or escalated after `attempts_max` repairs. A break whose key was not
     compared is open again.
@@ -216,7 +232,7 @@ def settle(control_dsn: str, run: str, *, attempts_max: int, clock: Clock = utc_
     with ledger(control_dsn) as connection:
         ended = connection.execute(ENDED_BY, {"run": run}).fetchone()
         assert ended is not None
-        rows = connection.execute(OF_RUN, {"run": run}).fetchall()
+        rows = connection.execute(OF_RUN, _of_run(run, break_ids)).fetchall()
         decided: dict[tuple[BreakState, str], list[int]] = {}
         for row in rows:
             is_over = row["is_seen"] and row["repairs"] >= attempts_max
@@ -233,6 +249,10 @@ def settle(control_dsn: str, run: str, *, attempts_max: int, clock: Clock = utc_
     )
 
 
+def _of_run(run: str, break_ids: Collection[int] | None) -> dict[str, Any]:
+    return {"run": run, "break_ids": None if break_ids is None else list(break_ids)}
+
+
 def did_not_hold(repairs: int, cut: int | None) -> str:
     """Return the sentence for a break that repairs did not end."""
     tried = "One repair" if repairs == 1 else f"{counted(repairs, 'repair')}"
@@ -242,7 +262,7 @@ def did_not_hold(repairs: int, cut: int | None) -> str:
 def release(control_dsn: str, run: str, *, reason: str, clock: Clock = utc_now) -> list[int]:
     """Release the breaks that a repair has claimed and not worked on, without counting an attempt; return their ids."""
     with ledger(control_dsn) as connection:
-        ids = [row["break_id"] for row in connection.execute(OF_RUN, {"run": run})]
+        ids = [row["break_id"] for row in connection.execute(OF_RUN, _of_run(run, None))]
         _write(connection, ids, BreakState.OPEN, reason, REPAIR, run, clock(), repairs_undone=1)
     return ids
 

@@ -27,6 +27,19 @@ BYTES_PER_MB = 1_000_000
 
 
 @dataclass(kw_only=True)
+class Asked:
+    """One build that somebody waits for, and what became of it."""
+
+    since: Mapping[str, int]
+    is_full: bool
+    tables: tuple[str, ...]
+    """Empty: everything."""
+    is_over: bool = False
+    cuts: Mapping[str, int] = field(default_factory=dict)
+    error: Exception | None = None
+
+
+@dataclass(kw_only=True)
 class KeptBuilder:
     """A warm builder for all threads of a process, one after the other. `close` ends its process."""
 
@@ -38,6 +51,8 @@ class KeptBuilder:
     _project_at: float = 0.0
     """When the project's files had changed last, as the process has read them."""
     _lock: threading.RLock = field(default_factory=threading.RLock)
+    _waiting: list[Asked] = field(default_factory=list)
+    _waiting_lock: threading.Lock = field(default_factory=threading.Lock)
 
     def prepare(self) -> None:
         """Start the process, unless it runs; it prepares itself meanwhile."""
@@ -53,9 +68,25 @@ class KeptBuilder:
             return builder.build_to(cuts)
 
     def build_again(self, since: Mapping[str, int], is_full: bool, tables: Sequence[str]) -> Mapping[str, int]:
-        """Build again from these cuts on, or everything; raises what `WarehouseBuilder.build_again` raises."""
-        with self._turn() as builder:
-            return builder.build_again(since=since, full_refresh=is_full, tables=tables).cuts
+        """Build again from these cuts on, or everything; raises what `WarehouseBuilder.build_again` raises.
+
+        All that wait for their turn get one build of what they ask for together.
+        """
+        mine = Asked(since=since, is_full=is_full, tables=tuple(tables))
+        with self._waiting_lock:
+            self._waiting.append(mine)
+        try:
+            with self._turn() as builder:
+                if not mine.is_over:
+                    with self._waiting_lock:
+                        together = list(self._waiting)
+                    _build_together(builder, together)
+        finally:
+            with self._waiting_lock:
+                self._waiting = [one for one in self._waiting if one is not mine and not one.is_over]
+        if mine.error is not None:
+            raise mine.error
+        return mine.cuts
 
     def close(self) -> None:
         """End the process. One that builds ends by itself when this process does, because its input ends."""
@@ -91,6 +122,33 @@ class KeptBuilder:
     def _end(self) -> None:
         self._builder = None
         self._stack.close()
+
+
+def joined(asked: Sequence[Asked]) -> Asked:
+    """Return the build that does all of these: from the lowest cut of each pod on, of all tables that one names.
+
+    Of a pod that one of them does not name, a build adds only what is new; a lower cut of another one includes that.
+    """
+    since: dict[str, int] = {}
+    for one in asked:
+        for pod, cut in one.since.items():
+            since[pod] = min(cut, since.get(pod, cut))
+    is_full, is_of_tables = any(one.is_full for one in asked), all(one.tables for one in asked)
+    tables = sorted({table for one in asked for table in one.tables}) if is_of_tables and not is_full else []
+    return Asked(since={} if is_full else since, is_full=is_full, tables=tuple(tables))
+
+
+def _build_together(builder: WarehouseBuilder, asked: Sequence[Asked]) -> None:
+    """Do one build for all of these; each gets its result, or its error."""
+    order = joined(asked)
+    try:
+        cuts = builder.build_again(since=order.since, full_refresh=order.is_full, tables=order.tables).cuts
+    except Exception as error:
+        for one in asked:
+            one.error, one.is_over = error, True
+        raise
+    for one in asked:
+        one.cuts, one.is_over = cuts, True
 
 
 def _is_spent(builder: WarehouseBuilder) -> bool:

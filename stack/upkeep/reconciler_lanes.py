@@ -30,7 +30,7 @@ from stack.upkeep.reconciler import Reconciler, RoundKind
 
 LOOK_SECONDS = 0.5
 """How often it looks for sightings, and whether a round may begin."""
-NICENESS = 10
+NICENESS = 5
 """How much lower the priority of a build is."""
 GIVE_WAY_SECONDS_MAX = 60.0
 """A round waits at most this long for the other lane at each step, so that it ends also when sightings never do."""

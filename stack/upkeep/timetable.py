@@ -118,13 +118,14 @@ class Timetable:
 
     def repair_if_needed(self) -> bool:
         """Run a repair when breaks wait in a pod in which no repair has claimed breaks; return whether one ran."""
-        from repair.audit import abandoned_runs
+        from repair.holding import abandoned_runs, runs_without_pods
         from repair.ledger.incidents import waiting_for_repair
         from streams.clocks import database_clock
 
         dsn = self.settings.control_dsn
         now = database_clock(dsn)()
-        free = [one for one in waiting_for_repair(dsn, now, abandoned_runs(dsn)) if not one.is_claimed]
+        waiting = waiting_for_repair(dsn, now, abandoned_runs(dsn), runs_without_pods(dsn))
+        free = [one for one in waiting if not one.is_claimed]
         if not free:
             return False
         asked = (",".join(one.pod for one in free), max(one.newest_break_id for one in free), free[0].attempt)

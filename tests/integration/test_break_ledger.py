@@ -20,7 +20,7 @@ from contracts.progress import SILENT
 from contracts.settings import Settings
 from contracts.verdicts import ColumnDifference, Difference, DifferenceClass, PairResult, Verdict
 from reconcile import results
-from repair import audit, ledger
+from repair import audit, holding, ledger
 from repair.ledger import states as states_module
 from repair.ledger.incidents import waiting_for_repair
 from repair.tools import Repairing
@@ -92,7 +92,7 @@ def act(
     keys: tuple[str, ...] = ("a",),
 ) -> None:
     """Have the audit say that a repair did something because of these breaks, at that minute."""
-    if run not in audit.interrupted_runs(dsn, [pod]):
+    if run not in holding.interrupted_runs(dsn, [pod]):
         audit.begin_run(dsn, run, [pod], at(minute))
     action = Action(kind=kind, store=store, pod=pod, keys=keys, causes=break_ids, why="They differ.")
     action_id = audit.begin_action(dsn, run, action, {}, now=at(minute), lease_seconds=60)
@@ -574,7 +574,7 @@ def test_what_is_found_while_a_repair_is_at_it_is_repaired_by_it(
 
 
 def test_a_repair_whose_lock_was_lost_is_not_taken_for_one_that_was_killed(dsn: str) -> None:
-    with audit.holding_pods(dsn, ["pod1", "pod2"]) as held, audit.living("fix"):
+    with holding.holding_pods(dsn, ["pod1", "pod2"]) as held, holding.living("fix"):
         assert held.pods == ("pod1", "pod2")
         audit.begin_run(dsn, "fix", ["pod1"], at(1))
         held.check()
@@ -585,14 +585,14 @@ def test_a_repair_whose_lock_was_lost_is_not_taken_for_one_that_was_killed(dsn: 
         with psycopg.connect(dsn) as other:
             assert other.execute(end).fetchall() == [(True,)]
         # Others can tell: the session is gone, the process is not.
-        with audit.holding_pods(dsn, ["pod1", "pod2"]) as others:
+        with holding.holding_pods(dsn, ["pod1", "pod2"]) as others:
             assert others.pods == ("pod2",)
-        assert audit.interrupted_runs(dsn, ["pod1"]) == []
+        assert holding.interrupted_runs(dsn, ["pod1"]) == []
         # And so can it: nothing is done any more.
         with pytest.raises(TieoutError, match="was lost"):
             held.check()
-    assert audit.interrupted_runs(dsn, ["pod1"]) == ["fix"]
-    with audit.holding_pods(dsn, ["pod1"]) as next_one:
+    assert holding.interrupted_runs(dsn, ["pod1"]) == ["fix"]
+    with holding.holding_pods(dsn, ["pod1"]) as next_one:
         assert next_one.pods == ("pod1",)
 
 
@@ -601,19 +601,19 @@ def test_a_run_of_a_process_that_is_gone_was_killed(dsn: str) -> None:
     with psycopg.connect(dsn) as connection:
         # Another process has the id by now.
         connection.execute("update trust.repair_runs set process_id = pg_backend_pid(), process_started = 1")
-    assert audit.interrupted_runs(dsn, ["pod1"]) == ["fix"]
+    assert holding.interrupted_runs(dsn, ["pod1"]) == ["fix"]
 
 
 def test_breaks_of_a_repair_that_was_killed_wait_for_the_next_before_their_lease_is_over(dsn: str) -> None:
     record(dsn, found(1, amount("a")))
-    with audit.holding_pods(dsn, ["pod1"]), audit.living("fix"):
+    with holding.holding_pods(dsn, ["pod1"]), holding.living("fix"):
         audit.begin_run(dsn, "fix", ["pod1"], at(1))
         assert ledger.claim(dsn, run="fix", limit=10, lease_seconds=900, clock=clock(1))
-        assert audit.abandoned_runs(dsn) == [] and waiting_for_repair(dsn, at(2), audit.abandoned_runs(dsn)) == []
-    with audit.holding_pods(dsn, ["pod1"]):  # somebody begins a repair of the pod, and settles what it finds
-        assert audit.abandoned_runs(dsn) == []
-    assert audit.abandoned_runs(dsn) == ["fix"]
-    (waiting,) = waiting_for_repair(dsn, at(2), audit.abandoned_runs(dsn))
+        assert holding.abandoned_runs(dsn) == [] and waiting_for_repair(dsn, at(2), holding.abandoned_runs(dsn)) == []
+    with holding.holding_pods(dsn, ["pod1"]):  # somebody begins a repair of the pod, and settles what it finds
+        assert holding.abandoned_runs(dsn) == []
+    assert holding.abandoned_runs(dsn) == ["fix"]
+    (waiting,) = waiting_for_repair(dsn, at(2), holding.abandoned_runs(dsn))
     assert (waiting.attempt, waiting.is_claimed) == (2, False)
     assert waiting_for_repair(dsn, at(2)) == []
 
@@ -707,3 +707,64 @@ def test_a_key_of_any_length_keeps_no_other_out(dsn: str) -> None:
     chosen = {str(one.key[0]): one.break_id for one in ledger.breaks(dsn)}
     assert ledger.accept(dsn, break_ids=[chosen[long]], reason="known", by="ann") == [chosen[long]]
     assert record(dsn, found(3)).breaks_vanished == 2
+
+
+def test_a_repair_that_only_builds_any_more_keeps_nobody_from_repairing_its_pods(dsn: str) -> None:
+    record(dsn, found(1, amount("a")))
+    with holding.holding_pods(dsn, ["pod1"]) as held, holding.living("fix"):
+        audit.begin_run(dsn, "fix", ["pod1"], at(1))
+        ledger.claim(dsn, run="fix", limit=10, lease_seconds=900, clock=clock(1))
+        record(dsn, found(2, amount("a"), amount("b")))
+        (waiting,) = waiting_for_repair(dsn, at(3), holding.abandoned_runs(dsn), holding.runs_without_pods(dsn))
+        assert waiting.is_claimed and waiting.breaks == 1
+        with holding.holding_pods(dsn, ["pod1"]) as others:
+            assert others.pods == ()
+        held.give_back("fix")
+        held.check()
+        (waiting,) = waiting_for_repair(dsn, at(3), holding.abandoned_runs(dsn), holding.runs_without_pods(dsn))
+        assert not waiting.is_claimed and waiting.breaks == 1
+        with holding.holding_pods(dsn, ["pod1"]) as others, holding.living("next"):
+            assert others.pods == ("pod1",) and holding.interrupted_runs(dsn, ["pod1"]) == []
+            audit.begin_run(dsn, "next", ["pod1"], at(3))
+            # What the other one holds is not claimed twice.
+            (claimed,) = ledger.claim(dsn, run="next", limit=10, lease_seconds=900, clock=clock(3))
+            assert claimed.key == ("b", None)
+            audit.end_run(dsn, "next", "done", at(4))
+        with psycopg.connect(dsn) as connection:  # as if it ran on another machine: only its lock tells that it lives
+            connection.execute("update trust.repair_runs set host = 'elsewhere' where run = 'fix'")
+        assert holding.interrupted_runs(dsn, ["pod1"]) == holding.abandoned_runs(dsn) == []
+    assert holding.interrupted_runs(dsn, ["pod1"]) == holding.abandoned_runs(dsn) == ["fix"]
+    audit.end_run(dsn, "fix", "interrupted", at(5))
+    assert holding.runs_without_pods(dsn) == []
+
+
+def test_some_of_a_repairs_breaks_are_settled_before_the_others(dsn: str) -> None:
+    record(dsn, found(1, amount("a"), amount("b"), amount("c")))
+    taken = ledger.claim(dsn, run="fix", limit=10, lease_seconds=60, clock=clock(1.5))
+    claimed = {str(one.key[0]): one.break_id for one in taken}
+    record(dsn, found(2, amount("a"), amount("b")), run="fix")
+    first = ledger.settle(dsn, "fix", attempts_max=3, break_ids=[claimed["a"]], clock=clock(3))
+    assert (first.reopened, states(dsn)) == (
+        (claimed["a"],),
+        {"a": BreakState.OPEN, "b": BreakState.REPAIRING, "c": BreakState.VANISHED},
+    )
+    both = ledger.settle(dsn, "fix", attempts_max=3, clock=clock(4)).after(first)
+    assert (both.vanished, both.reopened) == (1, (claimed["a"], claimed["b"]))
+
+
+def test_a_key_in_order_whose_break_another_comparison_has_seen_meanwhile_is_not_proven_yet(dsn: str) -> None:
+    record(dsn, replace(found(1, amount("a"), amount("b")), moment=ledger.next_moment(dsn)))
+    ids = [one.break_id for one in ledger.claim(dsn, run="fix", limit=10, lease_seconds=60, clock=clock(1.5))]
+    before, mine = ledger.next_moment(dsn), ledger.next_moment(dsn)
+    # It began before the repair, and its result comes while the comparison after the repair reads.
+    record(dsn, replace(found(2, amount("a"), amount("b")), moment=before))
+    after = replace(found(3, amount("b")), moment=mine)
+    record(dsn, after, run="fix")
+    assert states(dsn) == {"a": BreakState.REPAIRING, "b": BreakState.REPAIRING}
+    assert ledger.unproven(dsn, "fix", [after]) == ids[:1]
+    again = replace(found(4, amount("b")), moment=ledger.next_moment(dsn))
+    record(dsn, again, run="fix")
+    assert states(dsn)["a"] is BreakState.VANISHED and ledger.unproven(dsn, "fix", [again]) == []
+    # A result that says nothing of the key asks for no other.
+    unknown = result_of(PAIR, Verdict.UNKNOWN, pod="pod1", cut=5, checked_at=at(5))
+    assert ledger.unproven(dsn, "fix", [unknown, found(5, pod="pod2")]) == []

@@ -22,7 +22,8 @@ from oltp.commands.execute import build_command_pod, execute
 from oltp.commands.fulfill_order import FulfillOrder
 from repair import ledger
 from repair.deciding import Shown, approve, correct, look
-from repair.repair_run import RepairReport, repair_breaks
+from repair.repair_run import repair_breaks
+from repair.run_report import RepairReport
 from stack.composition.damaging import place_of
 from stack.composition.migrations import migrate_everything
 from stack.composition.repairing import repairing_tools

@@ -21,8 +21,9 @@ from contracts.settings import Settings
 from contracts.verdicts import Verdict
 from drills.damages import account_view, fulfillment_view, log, oltp
 from reconcile.results import save_results
-from repair import audit, ledger
-from repair.repair_run import RepairReport, repair_breaks
+from repair import audit, holding, ledger
+from repair.repair_run import repair_breaks
+from repair.run_report import RepairReport
 from repair.values import Budget
 from stack.composition.damaging import place_of
 from stack.composition.migrations import migrate_everything
@@ -101,7 +102,7 @@ def test_a_control_database_that_is_killed_in_the_middle_loses_and_doubles_nothi
         assert not report.left and not report.busy_pods, step
         found = ledger.find_break(world.dsn, damaged.break_id)
         assert found.state in (BreakState.REPAIRED, BreakState.VANISHED), (step, found)
-        assert audit.interrupted_runs(world.dsn, ["pod1"]) == []
+        assert holding.interrupted_runs(world.dsn, ["pod1"]) == []
         assert {action.outcome for action in audit.actions(world.dsn, now=utc_now())} <= {
             "done", "nothing_to_do", "interrupted",
         }, step  # fmt: skip
@@ -240,7 +241,7 @@ def test_two_repairs_of_a_pod_never_meet_and_a_check_that_fails_again_changes_no
     # The lock is the database's: it holds against a process that knows nothing of this one.
     account_view.lose_row(world.place)
     world.compare()
-    with audit.holding_pods(world.dsn, ["pod1"]) as held:
+    with holding.holding_pods(world.dsn, ["pod1"]) as held:
         assert held.pods == ("pod1",) and world.repair().busy_pods == ("pod1",)
     assert world.repair().is_clean
 

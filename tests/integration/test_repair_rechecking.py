@@ -10,7 +10,8 @@ from contracts.progress import SILENT
 from contracts.settings import Settings
 from contracts.verdicts import PairResult, Verdict
 from repair.ledger import breaks
-from repair.repair_run import RepairReport, repair_breaks
+from repair.repair_run import repair_breaks
+from repair.run_report import RepairReport
 from stack.composition import comparison
 from stack.composition.migrations import migrate_everything
 from stack.composition.projections import PROJECTIONS

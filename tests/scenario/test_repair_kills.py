@@ -33,7 +33,7 @@ from drills.damages import (
 )
 from drills.damages.place import Place
 from drills.damages.rounds import BEFORE_BUILDS, MARTS, SERVED
-from repair import audit, ledger
+from repair import audit, holding, ledger
 from repair.repair_run import repair_breaks
 from repair.tools import Repairing
 from repair.values import ActionKind, Budget
@@ -119,7 +119,7 @@ def test_a_repair_killed_at_any_step_is_finished_by_the_next(tools: Repairing, r
     assert repair_breaks(tools).left == 0
     found = [ledger.find_break(tools.settings.control_dsn, break_id) for break_id in damaged]
     assert {item.state for item in found} == {BreakState.REPAIRED}
-    assert not audit.interrupted_runs(tools.settings.control_dsn, ["pod1", "pod2"])
+    assert not holding.interrupted_runs(tools.settings.control_dsn, ["pod1", "pod2"])
 
 
 @pytest.mark.long
@@ -150,7 +150,7 @@ def test_a_killed_repair_is_finished_by_the_next(tools: Repairing) -> None:
     results = tools.recheck(EVERYWHERE, [pod.pod for pod in tools.settings.pods])
     assert {result.verdict for result in results} == {Verdict.CONSISTENT}
     check_events(tools.settings)
-    assert not audit.interrupted_runs(dsn, ["pod1", "pod2"])
+    assert not holding.interrupted_runs(dsn, ["pod1", "pod2"])
     # Nothing of the killed runs is left over, also when their leases are long over.
     later = replace(tools, clock=lambda: utc_now() + timedelta(hours=2))
     assert repair_breaks(later).breaks == ()
@@ -188,7 +188,7 @@ def test_a_killed_loading_of_cuts_is_finished_by_the_next(tools: Repairing) -> N
     assert lake_events(place) == before
     results = tools.recheck(BEFORE_BUILDS, [pod.pod for pod in tools.settings.pods])
     assert {result.verdict for result in results} == {Verdict.CONSISTENT}
-    assert not audit.interrupted_runs(dsn, ["pod1", "pod2"])
+    assert not holding.interrupted_runs(dsn, ["pod1", "pod2"])
 
 
 @pytest.mark.long

@@ -8,8 +8,10 @@ from datetime import UTC, datetime, timedelta
 
 from bench.looking import breaks_of_change
 from bench.random_damages import Change, first_legal, neighbours
+from bench.random_serving import FOUND_BY, STORES, changed, leaves, other
 from contracts.breaks import Break, BreakState
 from contracts.verdicts import DifferenceClass
+from reconcile.pairs import PAIRS
 from tests.values import break_of
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -75,3 +77,21 @@ def test_the_breaks_of_a_changed_row_have_its_keys_or_its_aggregate() -> None:
     assert breaks_of_change(replace(change(), store="lake"), [named, elsewhere]) == [named, elsewhere]
     assert breaks_of_change(replace(change(), store="warehouse"), breaks) == []
     assert breaks_of_change(change(at=NOW + timedelta(seconds=1)), breaks) == []
+
+
+def test_any_value_of_a_document_but_its_keys_is_changed_in_place() -> None:
+    variants = [{"variant_id": "v", "sku": "A", "n": 7}]
+    document = {"product_id": "p1", "title": "Cup", "brand": None, "variants": variants}
+    found = dict(leaves(document))
+    assert found == {("title",): "Cup", ("variants", 0, "sku"): "A", ("variants", 0, "n"): 7}
+    after = changed(document, ("variants", 0, "n"), 8)
+    assert after["variants"] == [{"variant_id": "v", "sku": "A", "n": 8}] and variants[0]["n"] == 7
+    dice = random.Random(1)
+    assert other(dice, True) is False and other(dice, "a") == "ax" and other(dice, 7) > 7
+
+
+def test_a_damage_of_what_serves_is_found_by_its_own_pairs() -> None:
+    found = a_break(pair="lake_search", aggregate_key="eire/product/o1")
+    assert breaks_of_change(replace(change(), store="search"), [found, a_break()]) == [found]
+    assert set(FOUND_BY) == set(STORES)
+    assert {pair for pairs in FOUND_BY.values() for pair in pairs} <= {pair.name for pair in PAIRS}

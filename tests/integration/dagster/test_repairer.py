@@ -17,6 +17,7 @@ from dagster._core.storage.tags import RUN_KEY_TAG
 
 from assets.copies import COPY_KEYS
 from contracts.breaks import BreakState
+from contracts.clock import utc_now
 from contracts.progress import SILENT
 from contracts.runs import BY_TAG, FOUND_BY_TAG, LOCATION, REPAIR_TAG, REPAIRER
 from contracts.settings import Settings
@@ -25,6 +26,7 @@ from orchestration.definitions import build_definitions
 from orchestration.launcher import processes_that_live
 from orchestration.repairer import Repairer, build_repairer, instance_for_threads, run_repairer
 from orchestration.resources import build_resources
+from repair import audit, holding
 from repair.ledger import breaks, claim, release
 from repair.ledger.looks import is_looked_at
 from stack.composition.migrations import migrate_everything
@@ -79,7 +81,7 @@ def repairer(traded: Settings, instance: dg.DagsterInstance, tmp_path: Path) -> 
 
 
 def waited(repairer: Repairer) -> None:
-    for thread in repairer.repairs.values():
+    for thread in repairer.threads:
         thread.join(120)
         assert not thread.is_alive()
 
@@ -157,7 +159,7 @@ def test_a_place_in_the_queue_and_another_run_of_the_pod_are_waited_for(
     damage(traded, "pod2")
     compare(traded)
     with monkeypatch.context() as patch:
-        patch.setattr(Repairer, "_has_place", lambda _: False)
+        patch.setattr(Repairer, "_has_place", lambda *_: False)
         assert repairer.step() == []
     job = repairer.jobs["pod1"]
     queued = instance.create_run_for_job(job, tags={REPAIR_TAG: "pod1"}, status=DagsterRunStatus.NOT_STARTED)
@@ -168,6 +170,40 @@ def test_a_place_in_the_queue_and_another_run_of_the_pod_are_waited_for(
     assert repairer.step() == ["pod1"]
     waited(repairer)
     assert breaks(traded.control_dsn, states=[BreakState.OPEN]) == []
+
+
+def test_a_repair_that_builds_keeps_no_other_of_its_pod_waiting(
+    traded: Settings, instance: dg.DagsterInstance, repairer: Repairer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dsn, gave_back, is_built = traded.control_dsn, threading.Event(), threading.Event()
+
+    def builds(_job: object, run: dg.DagsterRun, _instance: object) -> Iterator[None]:
+        with holding.holding_pods(dsn, ["pod1"]) as held, holding.living(run.run_id):
+            audit.begin_run(dsn, run.run_id, ["pod1"], utc_now())
+            assert claim(dsn, run=run.run_id, limit=9, lease_seconds=600)
+            held.give_back(run.run_id)
+            gave_back.set()
+            assert is_built.wait(60)
+            audit.end_run(dsn, run.run_id, "done", utc_now())
+        yield from ()
+
+    damage(traded)
+    compare(traded)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "execute_run_iterator", builds)
+        assert repairer.step() == ["pod1"]
+        assert gave_back.wait(60)
+    with psycopg.connect(traded.read_models_dsn) as connection:
+        connection.execute("delete from read_models.account_payments where pod = 'pod1'")
+    compare(traded)
+    assert repairer.step() == ["pod1"] and repairer.is_at_work
+    _, second = repairer.repairs["pod1"]
+    second.join(120)
+    by_entity = {item.entity: item.state for item in breaks(dsn)}
+    assert by_entity["account_payments"] is BreakState.REPAIRED
+    assert repairer.is_at_work
+    is_built.set()
+    waited(repairer)
 
 
 def test_without_a_repairer_that_looks_the_sensor_requests_the_repair(
@@ -250,8 +286,8 @@ def test_another_attempt_waits_and_an_error_of_dagster_ends_the_run(
 def test_changed_code_is_loaded_after_the_repairs(repairer: Repairer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LOOK_SECONDS", 0.01)
     stop, changed, go_on = threading.Event(), threading.Event(), threading.Event()
-    repairer.repairs["pod1"] = threading.Thread(target=go_on.wait, daemon=True)
-    repairer.repairs["pod1"].start()
+    repairer.threads = [threading.Thread(target=go_on.wait, daemon=True)]
+    repairer.threads[0].start()
     changed.set()
     threading.Timer(0.1, go_on.set).start()
     assert run_repairer(repairer, stop, changed) and go_on.is_set()

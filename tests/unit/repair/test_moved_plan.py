@@ -76,7 +76,13 @@ def test_each_pods_part_of_the_lake_is_given_back_from_that_pod() -> None:
 
 
 def test_what_was_built_on_the_damage_is_built_from_the_cut_of_the_damaged_pod() -> None:
-    (built,) = of_kind(planned(evidence(LOST, built_cut=9), LAKE), ActionKind.BUILD)
+    made = planned(evidence(LOST, built_cut=9), LAKE)
+    assert of_kind(made, ActionKind.BUILD) == []
+    # Versions of either pod end with a cut of the other one, so both pods' rows may be wrong.
+    assert made.maybe_built == {"pod1": {ORDER}, "pod2": {ORDER}}
+    both = evidence(LOST, built_cut=9)
+    left_out = {pod: replace(found, left_out={ORDER: "a version is missing"}) for pod, found in both.items()}
+    (built,) = of_kind(planned(left_out, LAKE), ActionKind.BUILD)
     assert built.since == {"pod1": 4}
     (built,) = of_kind(planned(evidence(), MART), ActionKind.BUILD)
     assert built.since == {"pod1": 4, "pod2": 1} and not built.is_full

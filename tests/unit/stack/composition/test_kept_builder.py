@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -13,7 +15,7 @@ from contracts.errors import WarehouseError
 from contracts.settings import Settings
 from stack.composition import kept_builder as module
 from stack.composition.builder import WarehouseBuilder
-from stack.composition.kept_builder import KeptBuilder
+from stack.composition.kept_builder import Asked, KeptBuilder, joined
 
 SETTINGS = cast("Settings", None)  # only handed on
 
@@ -37,6 +39,17 @@ class Builder:
         self.is_building = False
         self.cuts: list[Mapping[str, int]] = []
         self.error: BaseException | None = None
+        self.again: list[tuple[Mapping[str, int], bool, tuple[str, ...]]] = []
+        self.is_entered, self.may_go_on = threading.Event(), threading.Event()
+        self.may_go_on.set()
+
+    def build_again(self, *, since: Mapping[str, int], full_refresh: bool, tables: Sequence[str]) -> Any:
+        self.is_entered.set()
+        assert self.may_go_on.wait(10)
+        self.again.append((dict(since), full_refresh, tuple(tables)))
+        if self.error is not None:
+            raise self.error
+        return SimpleNamespace(cuts={"pod1": 9})
 
     def build_to(self, cuts: Mapping[str, int]) -> Mapping[str, int]:
         assert self.built is None  # what an earlier turn built says nothing about this one
@@ -128,3 +141,69 @@ def test_nobody_waits_to_prepare_it_while_another_thread_builds(world: World, ke
     go_on.set()
     thread.join(10)
     assert len(world.started) == 1
+
+
+def asked(since: Mapping[str, int], *tables: str, is_full: bool = False) -> Asked:
+    return Asked(since=since, is_full=is_full, tables=tables)
+
+
+@pytest.mark.parametrize(
+    ("several", "expected"),
+    [
+        ([asked({"pod1": 4}, "b"), asked({"pod1": 2, "pod2": 7}, "a", "b")], asked({"pod1": 2, "pod2": 7}, "a", "b")),
+        ([asked({"pod1": 4}, "a"), asked({"pod1": 5})], asked({"pod1": 4})),
+        ([asked({"pod1": 4}, "a"), asked({}, is_full=True)], asked({}, is_full=True)),
+    ],
+    ids=["tables", "everything", "from nothing"],
+)
+def test_one_build_does_what_several_ask_for(several: Sequence[Asked], expected: Asked) -> None:
+    assert joined(several) == joined(several[::-1]) == expected
+
+
+def wait_for_builds(kept: KeptBuilder, number: int, ended: Sequence[threading.Thread]) -> None:
+    deadline = time.monotonic() + 10
+    while len(kept._waiting) < number:
+        assert time.monotonic() < deadline and all(thread.is_alive() for thread in ended)
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("error", [None, WarehouseError("A model failed.")])
+def test_who_waits_for_a_build_has_one_together_with_all_who_wait(
+    world: World, kept: KeptBuilder, error: WarehouseError | None
+) -> None:
+    kept.prepare()
+    builder, results = world.started[0], dict[int, object]()
+    builder.may_go_on.clear()
+
+    def build(number: int) -> None:
+        try:
+            results[number] = kept.build_again({"pod1": number}, False, [f"t{number}"])
+        except WarehouseError as failed:
+            results[number] = failed
+
+    threads = [threading.Thread(target=build, args=(number,)) for number in range(1, 5)]
+    threads[0].start()
+    assert builder.is_entered.wait(10)
+    for thread in threads[1:]:
+        thread.start()
+    wait_for_builds(kept, 4, threads)
+    builder.error = error
+    builder.may_go_on.set()
+    for thread in threads:
+        thread.join(10)
+    assert builder.again == [({"pod1": 1}, False, ("t1",)), ({"pod1": 2}, False, ("t2", "t3", "t4"))]
+    assert set(results.values()) == {error} if error else list(results.values()) == [{"pod1": 9}] * 4
+
+
+def test_who_waits_has_its_build_also_when_another_one_was_interrupted(world: World, kept: KeptBuilder) -> None:
+    kept.prepare()
+    world.started[0].error = KeyboardInterrupt()
+    waits = asked({"pod1": 2}, "t2")
+    kept._waiting.append(waits)
+    with pytest.raises(KeyboardInterrupt):
+        kept.build_again({"pod1": 1}, False, ["t1"])
+    assert [(one.tables, one.is_over) for one in kept._waiting] == [(("t2",), False)]
+    world.started[0].error = None
+    kept.build_again({"pod1": 3}, False, ["t3"])
+    assert world.started[0].again[-1] == ({"pod1": 2}, False, ("t2", "t3"))
+    assert waits.is_over and kept._waiting == []

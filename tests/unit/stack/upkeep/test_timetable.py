@@ -81,7 +81,8 @@ def test_a_repair_runs_in_this_process_and_its_error_is_no_end(
 ) -> None:
     made = table(tmp_path, [])
     made.run = None
-    monkeypatch.setattr("repair.audit.abandoned_runs", lambda _dsn: [])
+    monkeypatch.setattr("repair.holding.abandoned_runs", lambda _dsn: [])
+    monkeypatch.setattr("repair.holding.runs_without_pods", lambda _dsn: [])
     monkeypatch.setattr("streams.clocks.database_clock", lambda _dsn: lambda: NOON)
     waiting = SimpleNamespace(pod="pod1", newest_break_id=7, attempt=1, is_claimed=False)
     monkeypatch.setattr("repair.ledger.incidents.waiting_for_repair", lambda *_: [waiting])
