@@ -47,7 +47,7 @@ from contracts.settings import PodSettings
 from oltp.commands.answers import decoded
 from oltp.commands.body import differing_fields, has_body
 from oltp.commands.checking import check_value
-from oltp.commands.finishing import finish
+from oltp.commands.finishing import commit, store_answer
 from oltp.commands.requests import Request, request_of
 from oltp.directory import Directory
 from oltp.gateway import EmbeddedGateway, PaymentGateway
@@ -126,7 +126,8 @@ class Command(msgspec.Struct, Generic[Answer], frozen=True, kw_only=True, forbid
             if tx is None:
                 return stored_answer(opened, self)
             answer = self.run(tx)
-            finish(tx, self.merchant_id, answer)
+            store_answer(tx, self.merchant_id, answer)
+            commit(tx)
             end_of_log = tx.query(_END_OF_LOG) if tx.notes is not None and tx.xid else None
         if tx.notes is not None and end_of_log is not None and (row := end_of_log.fetchone()):
             tx.notes.lsn, tx.notes.xid = row[0], tx.xid

@@ -6,7 +6,6 @@ Belongs here: these last statements. Does not belong here: the format of an answ
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 from oltp.commands.answers import encoded
@@ -18,32 +17,12 @@ where merchant_id = %s and idempotency_key = %s
 """
 
 
-def finish(tx: CommandTransaction, merchant_id: str, answer: Any) -> None:
-    """Store the answer and commit. One kept-back statement is sent together with the answer."""
-    if len(tx.last) == 1:
-        statement, parameters = tx.last.pop()
-        tx.query(_with_answer(statement), (*_parameters(tx, merchant_id, answer), *parameters))
-    else:
-        store_answer(tx, merchant_id, answer)
-    commit(tx)
-
-
 def store_answer(tx: CommandTransaction, merchant_id: str, answer: Any) -> None:
     """Store the answer under the key that the transaction has claimed."""
-    tx.query(_ANSWER, _parameters(tx, merchant_id, answer))
+    tx.query(_ANSWER, (bytes(encoded(answer)).decode(), merchant_id, tx.idempotency_key))
 
 
 def commit(tx: CommandTransaction) -> None:
     """Queue the kept-back statements and the commit; the end of the pipeline waits for them and raises their errors."""
     tx.send_last()
     tx.connection.execute(b"commit", prepare=False)
-
-
-@cache
-def _with_answer(statement: bytes) -> bytes:
-    """Return a SELECT that also stores an answer. PostgreSQL runs the SELECT first."""
-    return b"with answered as (" + _ANSWER + b") " + statement
-
-
-def _parameters(tx: CommandTransaction, merchant_id: str, answer: Any) -> tuple[str, str, str]:
-    return bytes(encoded(answer)).decode(), merchant_id, tx.idempotency_key
