@@ -9,5 +9,5 @@ down_revision = "0023"
 
 
 def upgrade() -> None:
-    """Replace the constraints and two functions."""
-    run("0025_cheaper_limits.sql", "0025_cheaper_writes.sql")
+    """Replace the constraints and the check of positions."""
+    run("0025_cheaper_limits.sql", "0025_cheaper_positions.sql")
