@@ -62,8 +62,7 @@ class KeptBack:
     """The idempotency key of the command that locked each aggregate."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class CommandTransaction:
+class CommandTransaction(msgspec.Struct, frozen=True, kw_only=True):
     """One transaction of one command. READ COMMITTED; uuids are read as text, times in UTC."""
 
     connection: psycopg.Connection[Row]
@@ -81,9 +80,9 @@ class CommandTransaction:
     new_uuid: NewId
     directory_epoch: int = FIRST_DIRECTORY_EPOCH
     """Since when, in epochs of the directory, the merchant lives in the pod; its events say so."""
-    foreseen: dict[str, Callable[[], Any]] = field(default_factory=dict)
+    foreseen: dict[str, Callable[[], Any]] = msgspec.field(default_factory=dict)
     """What `Command.foresee` has asked, by name: functions that wait for the answers."""
-    last: list[tuple[bytes, Sequence[Any]]] = field(default_factory=list)
+    last: list[tuple[bytes, Sequence[Any]]] = msgspec.field(default_factory=list)
     """Statements that `query_last` keeps back until just before the commit."""
     notes: Notes | None = None
     expects: Expected | None = None

@@ -16,10 +16,10 @@ concludes at this moment is waited for, and its outcome is then seen.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from contracts.errors import ConflictError, GatewayAmountError, GatewayDeclinedError, InputError
 from contracts.events.payment import DisputeStatus, PaymentDispute, PaymentState, PaymentStatus
@@ -34,9 +34,10 @@ from oltp.commands.capture_payment import CapturePayment
 from oltp.commands.checking import check_fields
 from oltp.commands.complete_refund import CompleteRefund
 from oltp.commands.end_dispute import EndDispute
-from oltp.commands.execute import Command, CommandPod, commit, residing, transaction_of
+from oltp.commands.execute import Command, CommandPod, residing, transaction_of
 from oltp.commands.fail_payment import FailPayment
 from oltp.commands.fail_refund import FailRefund
+from oltp.commands.finishing import commit
 from oltp.commands.open_dispute import OpenDispute
 from oltp.commands.reading_notifications import amount_of, in_words, other_amount, payment_of, reason_of
 from oltp.commands.release_payment import ReleasePayment

@@ -31,12 +31,11 @@ from oltp.commands.execute import (
     Command,
     CommandPod,
     claim,
-    commit,
     find_answer,
     residing,
-    store_answer,
     transaction_of,
 )
+from oltp.commands.finishing import commit, store_answer
 from oltp.commands.requests import Request
 from oltp.domain.provider_calls import CallKind, ProviderCall
 from oltp.gateway import Moved, PaymentGateway
@@ -100,7 +99,7 @@ class ProviderCommand(Command[Answer], Generic[Answer, Loaded], frozen=True, kw_
             if isinstance(step, ProviderCall):
                 open_call(tx, self.merchant_id, step, type(self).__name__, msgspec.json.encode(self).decode())
             else:
-                store_answer(tx, self, step)
+                store_answer(tx, self.merchant_id, step)
             commit(tx)
         return step
 
@@ -146,7 +145,7 @@ class ProviderCommand(Command[Answer], Generic[Answer, Loaded], frozen=True, kw_
         if isinstance(step, ProviderCall):
             become(tx, self.merchant_id, step)
         else:
-            store_answer(tx, self, step)
+            store_answer(tx, self.merchant_id, step)
             close_call(tx, self.merchant_id)
         return step
 

@@ -20,13 +20,13 @@ one has no state to roll back and answers at once.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 from itertools import groupby
 from typing import Any
 
 import msgspec
 import psycopg
+from msgspec.structs import replace
 
 from contracts.errors import ConflictError, InputError
 from oltp.commands.answers import encoded

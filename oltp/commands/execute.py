@@ -19,13 +19,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from typing import Any, ClassVar, Generic, Self, TypeVar, cast, get_args
 
 import msgspec
 import psycopg
+from msgspec.structs import replace
 from psycopg import errors
 from psycopg.types.numeric import Int8BinaryDumper, Int8Dumper
 from psycopg.types.string import TextLoader
@@ -43,9 +44,10 @@ from contracts.errors import (
 from contracts.ids import NewId, uuid7
 from contracts.limits import MERCHANT_ID, MerchantReference
 from contracts.settings import PodSettings
-from oltp.commands.answers import decoded, encoded
+from oltp.commands.answers import decoded
 from oltp.commands.body import differing_fields, has_body
 from oltp.commands.checking import check_value
+from oltp.commands.finishing import commit, store_answer
 from oltp.commands.requests import Request, request_of
 from oltp.directory import Directory
 from oltp.gateway import EmbeddedGateway, PaymentGateway
@@ -86,10 +88,6 @@ _STORED = """
 select command, body_hash, response::text, field_hashes::text from oltp.idempotency_keys
 where merchant_id = %(merchant_id)s and idempotency_key = %(key)s
 """
-_ANSWER = """
-update oltp.idempotency_keys set response = %s::json
-where merchant_id = %s and idempotency_key = %s
-"""
 
 
 class Command(msgspec.Struct, Generic[Answer], frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -128,9 +126,9 @@ class Command(msgspec.Struct, Generic[Answer], frozen=True, kw_only=True, forbid
             if tx is None:
                 return stored_answer(opened, self)
             answer = self.run(tx)
-            store_answer(tx, self, answer)
+            store_answer(tx, self.merchant_id, answer)
             commit(tx)
-            end_of_log = None if tx.notes is None else tx.query(_END_OF_LOG)
+            end_of_log = tx.query(_END_OF_LOG) if tx.notes is not None and tx.xid else None
         if tx.notes is not None and end_of_log is not None and (row := end_of_log.fetchone()):
             tx.notes.lsn, tx.notes.xid = row[0], tx.xid
         return answer
@@ -271,17 +269,6 @@ def open_transaction(
         yield tx
 
 
-def store_answer(tx: CommandTransaction, command: Command[Answer], answer: Answer) -> None:
-    """Store the answer under the key that the transaction has claimed."""
-    tx.query(_ANSWER, (bytes(encoded(answer)).decode(), command.merchant_id, tx.idempotency_key))
-
-
-def commit(tx: CommandTransaction) -> None:
-    """Queue the kept-back statements and the commit; the end of the pipeline waits for them and raises their errors."""
-    tx.send_last()
-    tx.connection.execute(b"commit", prepare=False)
-
-
 @contextmanager
 def transaction_of(pod: CommandPod, request: Request) -> Iterator[CommandTransaction]:
     """Open a pipelined transaction; it is rolled back unless its block commits."""
@@ -325,17 +312,18 @@ def claim(tx: CommandTransaction, command: Command[Any], request: Request) -> Co
     row = claimed.fetchone()
     if row is None or not row[0]:
         return None
-    tx = replace(tx, xid=row[2])
-    return tx if command.REGISTERS else residing(tx, command, row[1])
+    return tx if command.REGISTERS else residing(tx, command, row[1], xid=row[2])
 
 
-def residing(tx: CommandTransaction, command: Command[Any], directory_epoch: int | None) -> CommandTransaction:
+def residing(
+    tx: CommandTransaction, command: Command[Any], directory_epoch: int | None, *, xid: int = 0
+) -> CommandTransaction:
     """Return the transaction of a command whose merchant lives here since `directory_epoch`; None: PodFencedError."""
     if directory_epoch is None:
         # Check the limit of the id only for unknown merchants: ids registered before the limits existed stay valid.
         check_value("merchant_id", command.merchant_id, MERCHANT_ID)
         raise PodFencedError(f"Merchant {command.merchant_id!r} does not live in {tx.pod}; the directory says where.")
-    return replace(tx, directory_epoch=directory_epoch)
+    return replace(tx, directory_epoch=directory_epoch, xid=xid)
 
 
 def stored_answer(tx: CommandTransaction, command: Command[Answer]) -> Answer:

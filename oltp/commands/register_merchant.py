@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Annotated, ClassVar
 
 import msgspec
+from msgspec.structs import replace
 
 from contracts.errors import InputError, PodFencedError
 from contracts.events.merchant import (

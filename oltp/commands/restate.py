@@ -11,11 +11,11 @@ from `recorded_at` and the cut that it came late.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 
 import msgspec
+from msgspec.structs import replace
 from psycopg import errors
 
 from contracts.errors import InputError, NotRestatableError

@@ -15,6 +15,7 @@ from functools import cache, cached_property
 from typing import Any, get_args, get_origin, get_type_hints
 
 from sqlalchemy import Column, DefaultClause, Table
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import UUID
 
 from contracts.events import STATE_TYPES
@@ -24,6 +25,8 @@ from oltp.store import tables
 _UNINDEXED_MERCHANT = "merchant_id || ''"
 """The merchant beside an id. A plan that was made while the table was small would otherwise use an index that begins
 with the merchant, and read all its rows every time, until the table is analyzed."""
+
+_POSTGRESQL = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 PartRow = dict[str, Any]
 """The column values of one part by column name, over all its tables."""
@@ -93,6 +96,11 @@ class ChildMapping:
     order: tuple[str, ...]
     """Fields that order the list."""
 
+    @property
+    def is_split(self) -> bool:
+        """Whether several tables hold a part."""
+        return len(self.tables) > 1
+
     @cached_property
     def fields(self) -> tuple[str, ...]:
         """Return the part's field names."""
@@ -161,6 +169,9 @@ def insert_statement(mappings: tuple[AggregateMapping, ...], afterwards: str = "
     parts = [f"afterwards as ({afterwards})"] if afterwards else []
     for mapping in mappings:
         parts.append(f"{_states(mapping)} as ({_given_states(mapping)})")
+        parts += [
+            f"{_items(child)} as ({_given_parts(mapping, child)})" for child in mapping.children if child.is_split
+        ]
         if mapping is not mappings[-1]:
             parts.append(f"{mapping.table.name}_inserted as ({_insert_root(mapping)})")
     # PostgreSQL runs the main statement first, and these CTEs from the last to the first. So a taken id violates the
@@ -195,21 +206,16 @@ def _update_many(table: Table, key: Sequence[str], changing: Sequence[str]) -> s
 
 def _insert_root(mapping: AggregateMapping) -> str:
     listed = ", ".join(mapping.columns)
-    values = ", ".join(f"item.{name}" for name in mapping.columns)
-    return (
-        f"insert into {mapping.table} ({listed}) select {values} "
-        f"from {_states(mapping)} as given, json_populate_record(null::{mapping.table}, body) as item"
-    )
+    return f"insert into {mapping.table} ({listed}) select {listed} from {_states(mapping)}"
 
 
 def _insert_parts(mapping: AggregateMapping, child: ChildMapping, part: ChildTable) -> str:
     values = ", ".join(_part_value(child, column, name) for name, column in part.table.columns.items())
     condition = f" where item.{part.optional_field} is not null" if part.optional_field else ""
-    return (
-        f"insert into {part.table} ({', '.join(part.columns)}) select {values} "
-        f"from {_states(mapping)} as given, "
-        f"json_populate_recordset(null::{part.table}, body -> '{child.field}') as item{condition}"
-    )
+    source = f"{_states(mapping)} as given, json_populate_recordset(null::{part.table}, given.{child.field}) as item"
+    if child.is_split:
+        source, values = f"{_items(child)} as item", values.replace("given.", "item.")
+    return f"insert into {part.table} ({', '.join(part.columns)}) select {values} from {source}{condition}"
 
 
 def _part_value(child: ChildMapping, column: Column[Any], name: str) -> str:
@@ -221,13 +227,33 @@ def _part_value(child: ChildMapping, column: Column[Any], name: str) -> str:
 
 
 def _given_states(mapping: AggregateMapping) -> str:
-    """Return the subquery of the states and their repeated fields, which are extracted once and not per part."""
-    repeated = [f"{_json_value('value', mapping.table.columns[name], name)} as {name}" for name in mapping.inherited]
+    """Return the subquery of the states: each is parsed once, to the columns of its root and the lists of its parts."""
     further = [f"{_json_value('extra', column, name)} as {name}" for name, column in _extra_columns(mapping).items()]
+    columns = [_typed(mapping.table.columns[name]) for name in mapping.columns]
+    columns += [f"{child.field} json" for child in mapping.children]
     return (
-        f"select {', '.join(['value as body', *repeated, *further])} "
-        "from (select %s::json as extra) as added, json_array_elements(%s::json)"
+        f"select {', '.join(['state.*', *further])} from (select %s::json as extra) as added, "
+        f"json_to_recordset(%s::json) as state ({', '.join(columns)})"
     )
+
+
+def _items(child: ChildMapping) -> str:
+    return f"{child.tables[0].table.name}_given"
+
+
+def _given_parts(mapping: AggregateMapping, child: ChildMapping) -> str:
+    """Return the subquery of the parts that several tables hold, with the columns that are not theirs."""
+    columns = {name: column for part in reversed(child.tables) for name, column in part.table.columns.items()}
+    others = [f"given.{name}" for name in columns if name not in child.fields]
+    fields = ", ".join(_typed(columns[name]) for name in child.fields)
+    return (
+        f"select {', '.join(['part.*', *others])} from {_states(mapping)} as given, "
+        f"json_to_recordset(given.{child.field}) as part ({fields})"
+    )
+
+
+def _typed(column: Column[Any]) -> str:
+    return f"{column.name} {column.type.compile(dialect=_POSTGRESQL)}"
 
 
 def _extra_columns(mapping: AggregateMapping) -> dict[str, Column[Any]]:

@@ -184,8 +184,8 @@ def _insert_new(
     }
     if created:
         events = insert_parameters(tx, published) if published else []
-        states = [text for states in created.values() for text in (_json(extra), _json(states))]
-        tx.query(insert_statement(tuple(created), INSERT if published else ""), [*events, *states])
+        given = [text for states in created.values() for text in (_json(extra), _json(states))]
+        tx.query(insert_statement(tuple(created), INSERT if published else ""), [*events, *given])
 
 
 def _write_parts(

@@ -176,12 +176,12 @@ def test_functions_are_those_of_the_declared_tables(migrated: str, declared: str
     functions = r"select proname, regexp_replace(prosrc, '\s+', ' ', 'g') from pg_proc where proname like '%\_hold'"
     with psycopg.connect(migrated) as connection:
         definitions = connection.execute(gather).fetchall()
-        found = dict(connection.execute(functions).fetchall())
+        found: dict[str, str] = dict(connection.execute(functions).fetchall())
     with psycopg.connect(declared) as connection:
         for (definition,) in definitions:
             connection.execute(definition.encode())
         for name, conditions in SHORT.items():
             connection.execute(f"select {SCHEMA}.gather_checks(%s, %s)".encode(), (name, " and ".join(conditions)))
-        expected = dict(connection.execute(functions).fetchall())
+        expected: dict[str, str] = dict(connection.execute(functions).fetchall())
     assert found == expected
     assert found.keys() == {f"{name}_hold" for name in SHORT}

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import psycopg
 import pytest
+from psycopg import _queries
 
+from contracts.events.order import OrderState
+from contracts.events.stock import ReservationState
 from contracts.settings import PodSettings
+from oltp.outbox import INSERT
 from oltp.pipelining import buffered_pipeline
+from oltp.store.mapping import MAPPINGS, insert_statement
 
 
 @pytest.fixture
@@ -39,3 +44,16 @@ def test_more_than_the_buffers_hold_goes_both_ways_at_once(connection: psycopg.C
     with connection, buffered_pipeline(connection):
         found = [connection.execute("select %s::text", (text,)) for _ in range(4)]
         assert [cursor.fetchone() for cursor in found] == [(text,)] * 4
+
+
+def test_a_long_statement_is_remembered(connection: psycopg.Connection) -> None:
+    statement = insert_statement((MAPPINGS[ReservationState], MAPPINGS[OrderState]), INSERT)
+    assert len(statement) > 4_096, "psycopg's own limit"
+    before = _queries._query2pg.cache_info()
+    with connection:
+        for _ in range(3):
+            with pytest.raises(psycopg.DataError):
+                connection.execute(statement, ("",) * 10)
+    after = _queries._query2pg.cache_info()
+    assert after.misses - before.misses <= 1, "once, or by an earlier test"
+    assert after.hits + after.misses == before.hits + before.misses + 3

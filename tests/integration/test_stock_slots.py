@@ -186,6 +186,21 @@ def test_a_quantity_larger_than_a_slot_is_taken_from_several(counter: Counter) -
     assert counter.level() == (1, 1)
 
 
+def test_a_slot_that_is_free_is_taken_without_waiting_for_the_others(counter: Counter) -> None:
+    counter.receive(STOCK_SLOTS * 5_000)
+    counter.spread()
+    with psycopg.connect(counter.settings.owner_dsn) as other:
+        locked = "select from oltp.stock_slots where variant_id = %s and slot < 15 for update"
+        assert other.execute(locked, [counter.variant_id]).rowcount == 15
+        held = [counter.reserve(2) for _ in range(6)]
+        order_id = counter.order(1)
+    assert counter.slots()[15] == (5_000, 13)
+    counter.ship(order_id)
+    for reservation in held:
+        counter.release(reservation)
+    assert counter.level() == (STOCK_SLOTS * 5_000 - 1, 0)
+
+
 def test_a_level_that_is_spread_has_the_limit_of_one_that_is_not(counter: Counter) -> None:
     counter.spread()
     counter.receive(10**9)

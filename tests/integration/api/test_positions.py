@@ -54,4 +54,7 @@ def test_a_copy_answers_when_it_holds_the_write(system: Settings, homes: Pods) -
     # A repeated command names the write of the first run.
     assert again.is_replayed and again.position is not None and again.position.xid == first.position.xid
     models.close()
+    last = _order(homes, str(uuid7()))
     homes.close()
+    # The command has told it with its commit; nobody is asked.
+    assert last.position is not None and last.position.xid > third.position.xid

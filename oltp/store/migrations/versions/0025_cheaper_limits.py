@@ -9,5 +9,5 @@ down_revision = "0024"
 
 
 def upgrade() -> None:
-    """Replace the constraints."""
-    run("0025_cheaper_limits.sql")
+    """Replace the constraints and the check of positions."""
+    run("0025_cheaper_limits.sql", "0025_cheaper_positions.sql")
