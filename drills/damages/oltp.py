@@ -27,13 +27,8 @@ change_title = _one("product", "update oltp.products set title = title || ' (new
 change_card = _one("gift_card", "update oltp.gift_cards set reason = 'by hand' where gift_card_id = %(id)s")
 
 
-change_waiting = _one(
-    "payment",
-    "update oltp.payments set expires_at = expires_at + interval '1 day' where payment_id = %(id)s",
-    "later",
-    "awaited",
-)
-"""The money of a pending payment is waited for longer than its event says."""
+change_account = _one("payment", "update oltp.payments set pay_to = 'another' where payment_id = %(id)s", "later")
+"""The customer of a payment whose money comes later is told another account than its event says."""
 
 
 def insert_adjustment(place: Place) -> Harm:

@@ -131,6 +131,14 @@ TAMPERED_CELLS = (
         undo=forged.correct_by_command,
     ),
     Cell(
+        damage="account of a bank transfer changed past the outbox",
+        store=OLTP,
+        do=oltp.change_account,
+        named=names(oltp_lake__payment=Class.DIFFERENT),
+        reason=UNEXPLAINED,
+        undo=forged.correct_by_command,
+    ),
+    Cell(
         damage="row inserted past the outbox",
         store=OLTP,
         do=oltp.insert_adjustment,

@@ -80,7 +80,6 @@ TARGETS: Mapping[str, str] = {
             case when customer_id is not null then 'customer' end,
             case when captured_minor > 0 then 'captured' end,
             case when refunded_minor = 0 then 'unrefunded' end,
-            case when expires_at is not null then 'awaited' end,
             case when method is not null then 'later' end], null)
         from oltp.payments as p
         where p.gift_card_id is null

@@ -171,13 +171,6 @@ OUTBOX_CELLS = (
         actions=(Act.RESTATE,),
     ),
     Cell(
-        damage="end of the waiting for a payment changed past the outbox",
-        store=OLTP,
-        do=oltp.change_waiting,
-        named=names(oltp_lake__payment=Class.DIFFERENT),
-        actions=(Act.RESTATE,),
-    ),
-    Cell(
         damage="product renamed past the outbox",
         store=OLTP,
         do=oltp.change_title,
