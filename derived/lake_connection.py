@@ -248,7 +248,7 @@ def link_extensions(folder: Path) -> Path:
     place = folder / f"v{duckdb.__version__}" / str(platform)
     place.mkdir(parents=True, exist_ok=True)
     for name in EXTENSIONS:
-        file = _extension_file(name)
+        file = extension_file(name)
         link = place / file.name
         if not link.is_symlink() or link.readlink() != file:
             # Several processes may do this at once: rename the new link into place, so that it always exists.
@@ -262,20 +262,20 @@ def link_extensions(folder: Path) -> Path:
 def _load_extensions(connection: duckdb.DuckDBPyConnection, data_path: str) -> None:
     for name in EXTENSIONS:
         if name != OBJECTS or is_object_path(data_path):
-            connection.execute(f"load {quote(str(_extension_file(name)))}")
+            connection.execute(f"load {quote(str(extension_file(name)))}")
 
 
 def _let_reach(connection: duckdb.DuckDBPyConnection, bounds: Bounds) -> None:
     """Allow a connection to use the object store below its prefixes; the key is only in the connection's memory."""
     if bounds.store is None:
         return
-    connection.execute(f"load {quote(str(_extension_file(OBJECTS)))}")
+    connection.execute(f"load {quote(str(extension_file(OBJECTS)))}")
     connection.execute(f"set s3_uploader_max_filesize = {quote(LARGEST_OBJECT)}")
     for statement in bounds.store.secret_statements(bounds.prefixes):
         connection.execute(statement)
 
 
-def _extension_file(name: str) -> Path:
+def extension_file(name: str) -> Path:
     package = importlib.util.find_spec(f"duckdb_extension_{name}")
     if package is None or package.origin is None:
         wheel = f"duckdb-extension-{name.replace('_', '-')}=={duckdb.__version__}"

@@ -24,7 +24,7 @@ from contracts.sightings import KeptSighting
 from derived import builds, warehouse
 from derived.builds import TABLES, Build, CompleteBuild, latest_build, record_completion, record_cut_vector
 from derived.dbt_by_hand import ByHand, check_arguments, locked_for, run_by_hand
-from derived.lake_connection import lake_place, open_lake
+from derived.lake_connection import extension_file, lake_place, open_lake
 from derived.lake_files import lost_tables
 from derived.querying import ask
 from derived.reports import REPORTS, Report, as_of, read_report
@@ -365,7 +365,7 @@ def test_the_level_of_an_entitlement_can_be_told_at_any_moment(world: World, fir
 
 def test_the_newest_build_is_known_without_the_clock(tmp_path: Path) -> None:
     connection = duckdb.connect()
-    connection.execute("load ducklake")
+    connection.execute(f"load '{extension_file('ducklake')}'")
     connection.execute(f"attach 'ducklake:{tmp_path / 'catalog'}' as lake (data_path '{tmp_path / 'files'}')")
     connection.execute(
         "create schema lake.raw; create table lake.raw.cuts (pod varchar, cut bigint, data_at timestamptz)"
