@@ -416,7 +416,7 @@ def test_every_order_of_two_steps_loses_nothing(shop: Shop, provider: Notifying,
 def forget_what_waits(shop: Shop) -> None:
     """Remove what waits for what never comes: one pass tries a hundred notifications, and hundreds would wait."""
     with psycopg.connect(shop.settings.owner_dsn) as owner:
-        owner.execute("delete from oltp.provider_notifications where state = 'waiting'")
+        owner.execute("delete from oltp.provider_notifications where state = 'pending'")
 
 
 @pytest.mark.long
