@@ -2,7 +2,8 @@
 
 Belongs here: this declaration. Does not belong here: the routes (`api/routes/`), serving them (`api/dispatch.py`).
 Everything that holds for all routes follows from the declarations: the OpenAPI document, the matrix of routes and roles
-that tests go through, and the order in which work is refused when there is too much of it.
+that tests go through. What is refused first when there is too much work follows from the criticality, in
+`api/executors.py`.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Role(StrEnum):
 
 
 class Criticality(IntEnum):
-    """How important an answer is. When there is too much work, the lowest is refused first."""
+    """How important an answer is. What is refused first under load: `SHARES` in `api/executors.py`."""
 
     REPORT = 1
     """Search, exports, reports."""

@@ -23,7 +23,7 @@ from contracts import errors
 from contracts.errors import TieoutError
 from contracts.limits import IDEMPOTENCY_KEY
 from contracts.problems import problem_type
-from oltp.key_lease import KEY_LEASE
+from oltp.idempotency_keys import KEY_LEASE
 
 OPENAPI = "3.1.0"
 REFERENCE = "#/components/schemas/{name}"

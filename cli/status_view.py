@@ -1,7 +1,7 @@
 """How `tieout status` looks on a terminal: the verdict first, then servers, pods, copies, comparisons, workers.
 
 Belongs here: tables and lines for people. Does not belong here: the values in them (`stack/looking/status.py`), the
-command (`cli/commands/status.py`).
+sentences that judge them (`stack/looking/verdict.py`), the command (`cli/commands/status.py`).
 """
 
 from __future__ import annotations

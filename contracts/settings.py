@@ -20,8 +20,9 @@ LAKE_MEMORY_MB = 1_000
 LAKE_THREADS = 2
 """Default limits of DuckDB in processes that read or write the lake. What needs more memory spills to disk."""
 MEMORY_MB_MIN = 192
-REPAIRER_MB_MIN = 400
 """The least memory limit that DuckDB can work with: one part of a partitioned operation needs this much."""
+REPAIRER_MB_MIN = 400
+"""The repairer takes so much with Dagster imported, before it has repaired anything."""
 
 PEPPER_CHARACTERS_MIN = 32
 PROVIDER_SECRET_CHARACTERS_MIN = 24
@@ -165,12 +166,19 @@ class Settings:
         raise SettingsError(f"Pod {name!r} is not configured; known pods: {known}.")
 
 
-WEBHOOK_NUMBERS = {
-    item.name: item.default
-    for item in fields(Settings)
-    if item.name.startswith("webhook_") and isinstance(item.default, int)
+NUMBERS: dict[str, int] = {one.name: one.default for one in fields(Settings) if isinstance(one.default, int)}
+"""The settings that are whole numbers, and their defaults."""
+
+LEAST = {
+    "reconciler_cpu_percent": 0,
+    "comparison_memory_mb": MEMORY_MB_MIN,
+    "reconciler_memory_mb": MEMORY_MB_MIN,
+    "lake_memory_mb": MEMORY_MB_MIN,
+    "warehouse_memory_mb": MEMORY_MB_MIN,
+    "repairer_memory_mb": REPAIRER_MB_MIN,
+    "cart_write_ms": 20,
 }
-"""The settings of webhooks that are whole numbers, with their defaults."""
+"""The least value of each number; 1 where none stands here."""
 
 
 def parse_settings(values: Mapping[str, str]) -> Settings:
@@ -207,19 +215,12 @@ def parse_settings(values: Mapping[str, str]) -> Settings:
         lake_backup_path=_backup_folder(backup_path, var_dir, store),
         object_store=store,
         **_may_be_left_out(values),
-        partition_count=_integer("TIEOUT_PARTITION_COUNT", values, 4),
-        chunk_rows=_integer("TIEOUT_CHUNK_ROWS", values, 10_000),
-        comparison_memory_mb=_integer("TIEOUT_COMPARISON_MEMORY_MB", values, 256, at_least=MEMORY_MB_MIN),
-        reconciler_cpu_percent=_integer("TIEOUT_RECONCILER_CPU_PERCENT", values, 15, at_least=0),
-        reconciler_memory_mb=_integer("TIEOUT_RECONCILER_MEMORY_MB", values, 500, at_least=MEMORY_MB_MIN),
-        repairer_memory_mb=_integer("TIEOUT_REPAIRER_MEMORY_MB", values, 700, at_least=REPAIRER_MB_MIN),
-        scratch_disk_mb=_integer("TIEOUT_SCRATCH_DISK_MB", values, 50_000),
-        lake_memory_mb=_integer("TIEOUT_LAKE_MEMORY_MB", values, LAKE_MEMORY_MB, at_least=MEMORY_MB_MIN),
-        warehouse_memory_mb=_integer("TIEOUT_WAREHOUSE_MEMORY_MB", values, 1_000, at_least=MEMORY_MB_MIN),
-        lake_threads=_integer("TIEOUT_LAKE_THREADS", values, LAKE_THREADS),
         alert_urls=alert_urls,
         digest_urls=_urls("TIEOUT_DIGEST_URLS", values) or alert_urls,
-        **_serving(values),
+        api_pepper=_pepper(values),
+        provider_secrets=_provider_secrets(values),
+        webhook_open_hosts=_hosts("TIEOUT_WEBHOOK_OPEN_HOSTS", values),
+        **_integers(values),
     )
 
 
@@ -248,29 +249,13 @@ def as_values(settings: Settings) -> dict[str, str]:
         "TIEOUT_CACHE_URL": settings.cache_url,
         "TIEOUT_LAKE_DATA_PATH": settings.lake_data_path,
         "TIEOUT_LAKE_BACKUP_PATH": str(settings.lake_backup_path),
-        "TIEOUT_PARTITION_COUNT": str(settings.partition_count),
-        "TIEOUT_CHUNK_ROWS": str(settings.chunk_rows),
-        "TIEOUT_COMPARISON_MEMORY_MB": str(settings.comparison_memory_mb),
-        "TIEOUT_RECONCILER_CPU_PERCENT": str(settings.reconciler_cpu_percent),
-        "TIEOUT_RECONCILER_MEMORY_MB": str(settings.reconciler_memory_mb),
-        "TIEOUT_REPAIRER_MEMORY_MB": str(settings.repairer_memory_mb),
-        "TIEOUT_SCRATCH_DISK_MB": str(settings.scratch_disk_mb),
-        "TIEOUT_LAKE_MEMORY_MB": str(settings.lake_memory_mb),
-        "TIEOUT_WAREHOUSE_MEMORY_MB": str(settings.warehouse_memory_mb),
-        "TIEOUT_LAKE_THREADS": str(settings.lake_threads),
         "TIEOUT_ALERT_URLS": ",".join(settings.alert_urls),
         "TIEOUT_DIGEST_URLS": ",".join(settings.digest_urls),
         "TIEOUT_CARTS_URL": settings.carts_url,
-        "TIEOUT_CARTS_QUEUED_MAX": str(settings.carts_queued_max),
-        "TIEOUT_CART_WRITE_MS": str(settings.cart_write_ms),
-        "TIEOUT_CART_AGE_DAYS": str(settings.cart_age_days),
         "TIEOUT_API_PEPPER": settings.api_pepper,
         "TIEOUT_PROVIDER_SECRETS": ",".join(settings.provider_secrets),
-        "TIEOUT_API_PORT": str(settings.api_port),
-        "TIEOUT_API_REQUESTS_PER_SECOND": str(settings.api_requests_per_second),
-        "TIEOUT_API_REQUESTS_AT_ONCE": str(settings.api_requests_at_once),
         "TIEOUT_WEBHOOK_OPEN_HOSTS": ",".join(settings.webhook_open_hosts),
-        **{f"TIEOUT_{name.upper()}": str(getattr(settings, name)) for name in WEBHOOK_NUMBERS},
+        **{_setting(name): str(getattr(settings, name)) for name in NUMBERS},
     }
     if (store := settings.object_store) is not None:
         values |= {
@@ -312,34 +297,8 @@ def _backup_folder(path: str, var_dir: Path, store: ObjectStore | None) -> Path 
     return Path(path).absolute() if path else var_dir / "backup" / "lake"
 
 
-def _serving(values: Mapping[str, str]) -> dict[str, Any]:
-    """Return the settings of what serves shops: carts, the HTTP interface and webhooks."""
-    return {**_carts(values), **_api(values), **_webhooks(values)}
-
-
-def _webhooks(values: Mapping[str, str]) -> dict[str, Any]:
-    hosts = values.get("TIEOUT_WEBHOOK_OPEN_HOSTS", "").split(",")
-    numbers = {name: _integer(f"TIEOUT_{name.upper()}", values, default) for name, default in WEBHOOK_NUMBERS.items()}
-    return {"webhook_open_hosts": tuple(host.strip().lower() for host in hosts if host.strip()), **numbers}
-
-
-def _carts(values: Mapping[str, str]) -> dict[str, Any]:
-    """Return the settings of carts."""
-    return {
-        "carts_queued_max": _integer("TIEOUT_CARTS_QUEUED_MAX", values, CARTS_QUEUED_MAX),
-        "cart_write_ms": _integer("TIEOUT_CART_WRITE_MS", values, CART_WRITE_MS, at_least=20),
-        "cart_age_days": _integer("TIEOUT_CART_AGE_DAYS", values, CART_AGE_DAYS),
-    }
-
-
-def _api(values: Mapping[str, str]) -> dict[str, Any]:
-    return {
-        "api_pepper": _pepper(values),
-        "provider_secrets": _provider_secrets(values),
-        "api_port": _integer("TIEOUT_API_PORT", values, 8080),
-        "api_requests_per_second": _integer("TIEOUT_API_REQUESTS_PER_SECOND", values, 200),
-        "api_requests_at_once": _integer("TIEOUT_API_REQUESTS_AT_ONCE", values, 64),
-    }
+def _hosts(name: str, values: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(host.strip().lower() for host in values.get(name, "").split(",") if host.strip())
 
 
 def _pepper(values: Mapping[str, str]) -> str:
@@ -361,12 +320,22 @@ def _provider_secrets(values: Mapping[str, str]) -> tuple[str, ...]:
     return secrets
 
 
-def _integer(name: str, values: Mapping[str, str], default: int, *, at_least: int = 1) -> int:
+def _setting(field_name: str) -> str:
+    return f"TIEOUT_{field_name.upper()}"
+
+
+def _integers(values: Mapping[str, str]) -> dict[str, Any]:
+    """Return all whole numbers; what is not set keeps the default that `Settings` declares."""
+    return {name: _integer(name, values) for name in NUMBERS}
+
+
+def _integer(field_name: str, values: Mapping[str, str]) -> int:
+    name, least = _setting(field_name), LEAST.get(field_name, 1)
     text = values.get(name, "").strip()
     if not text:
-        return default
-    if not (text.isascii() and text.isdigit()) or int(text) < at_least:
-        raise SettingsError(f"Setting {name} is {text!r}; it must be a whole number of at least {at_least:,}.")
+        return NUMBERS[field_name]
+    if not (text.isascii() and text.isdigit()) or int(text) < least:
+        raise SettingsError(f"Setting {name} is {text!r}; it must be a whole number of at least {least:,}.")
     return int(text)
 
 

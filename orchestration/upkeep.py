@@ -19,7 +19,7 @@ from contracts.text import counted
 from derived.lake_connection import bounds_of
 from derived.lake_schema import compact
 from derived.retention import prune_outboxes
-from oltp.key_lease import KEY_LEASE, prune_keys
+from oltp.idempotency_keys import KEY_LEASE, prune_keys
 from oltp.notifying import prune_notifications
 from reconcile.retention import RESULTS_KEPT_DAYS, prune_comparisons
 from stack.scrubbing import scrubber

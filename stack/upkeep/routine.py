@@ -114,7 +114,7 @@ def expire_reservations(settings: Settings) -> None:
 
 def prune_keys(settings: Settings) -> None:
     """Remove the idempotency keys whose lease is over, and old notifications of the payment provider."""
-    from oltp.key_lease import prune_keys as prune
+    from oltp.idempotency_keys import prune_keys as prune
     from oltp.notifying import prune_notifications
 
     for pod in settings.pods:

@@ -23,7 +23,7 @@ from oltp.commands.configure_merchant import ConfigureMerchant
 from oltp.commands.execute import ATTEMPTS_MAX, Command, CommandPod, build_command_pod, execute
 from oltp.commands.receive_stock import ReceiveStock, StockInput
 from oltp.commands.set_price import SetPrice
-from oltp.key_lease import KEY_LEASE, prune_keys
+from oltp.idempotency_keys import KEY_LEASE, prune_keys
 from oltp.store.rows import load
 from oltp.transaction import CommandTransaction
 from tests.integration.oltp_pod import MERCHANT, NOW, add_product, key, register, stocked_variants

@@ -1,4 +1,4 @@
-"""Removing idempotency keys whose lease is over; a schedule runs this.
+"""For how long idempotency keys are kept, and removing those whose lease is over; a schedule runs this.
 
 Belongs here: how long a key is kept, and removing older keys. Does not belong here: what a key does
 (`oltp/commands/execute.py`), when this runs (`orchestration/`).
