@@ -1,7 +1,7 @@
 """Reading the warehouse for finance: four reports, and any mart, at the newest complete build or as of given cuts.
 
-Belongs here: which mart a report shows, in which order, and at which cuts it is read. Does not belong here: which columns
-it has (all of its mart) and how a figure is computed (dbt_project/models/marts), how it is printed (`cli/`).
+Belongs here: which mart a report shows, in which order, and at which cuts it is read. Does not belong here: which
+columns it has (all of its mart), how a figure is computed (dbt_project/models/marts), how it is printed (`cli/`).
 """
 
 from __future__ import annotations

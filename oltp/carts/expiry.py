@@ -4,8 +4,8 @@ A cart counts as empty when it expires, by its own time and wherever it is store
 Its row is removed a day later, when no process whose clock is behind takes it for a live one any more. Valkey's copy
 has a time to live by then.
 
-Belongs here: removing. Does not belong here: after how many days a cart expires (`contracts/carts.py`), what expired means
-(`oltp/domain/carts.py`).
+Belongs here: removing. Does not belong here: after how many days a cart expires (`contracts/carts.py`), what expired
+means (`oltp/domain/carts.py`).
 """
 
 from __future__ import annotations

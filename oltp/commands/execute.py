@@ -11,8 +11,8 @@ that insert until the first transaction ends. Then it finds the stored answer or
 itself. The answer is stored in the transaction that does the work, so effect and answer always commit together.
 
 What this does not cover: a command that failed has stored nothing, so its key may be used again, also with another
-body. A key is kept for its lease (`oltp/idempotency_keys.py`); the key of an import is kept permanently. A client that repeats
-a command after the lease runs it a second time.
+body. A key is kept for its lease (`oltp/idempotency_keys.py`); the key of an import is kept permanently. A client that
+repeats a command after the lease runs it a second time.
 """
 
 from __future__ import annotations
