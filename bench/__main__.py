@@ -19,6 +19,7 @@ BENCHES: dict[str, tuple[str, ...]] = {
     "compare": ("--orders", "100000", "--rounds", "1"),
     "compare_changes": ("--orders", "20000", "40000", "--rounds", "1"),
     "soak": ("--seconds", "20", "--rate", "10"),
+    "undisturbed": ("--rest", "20", "--seconds", "60"),
     "repairs": ("--orders", "200", "--only", "rows"),
     "serving": ("--orders", "200", "--reads", "500", "--cases", "0"),
     "serving_load": ("--seconds", "5", "--rounds", "1"),
