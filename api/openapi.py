@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from api import copy_headers
 from api.declaring import Route
 from api.positions import HEADER as POSITION
 from api.problems import MEDIA_TYPE, Problem
@@ -213,9 +214,7 @@ def _answer_headers(route: Route) -> dict[str, Any]:
         texts[POSITION] = "Where the write is; a read that carries it holds the write."
         texts["Idempotency-Replayed"] = "`true`: the command ran earlier, and this is its stored answer."
     if route.takes_position:
-        texts["Tieout-Source"] = "Which store answered: `oltp`, or the name of a copy."
-        texts["Tieout-Applied-Cut"] = "The pod and the cut up to which the copy holds everything."
-        texts["Tieout-Data-Age"] = "How old the copy's newest cut is, in seconds."
+        texts |= copy_headers.TEXTS
     if route.has_version:
         texts["ETag"] = "The version of the resource."
     if route.deprecated_at is not None:

@@ -1,6 +1,6 @@
 """Position tokens: every write answers with one, and a later read that carries it sees at least that write.
 
-Belongs here: what a token holds. Does not belong here: waiting for a copy (`api/freshness.py`).
+Belongs here: what a token holds. Does not belong here: waiting for a copy (`api/models.py`).
 
 A token names the pod, the end of its write-ahead log after the commit (for replicas), and the transaction of the write:
 a cut of the pod holds the write if its snapshot shows this transaction.

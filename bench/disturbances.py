@@ -197,7 +197,7 @@ def _send_upkeep(answer: Connection, settings: Settings, keep_seconds: int) -> N
 
 def upkeep(settings: Settings, keep_seconds: int) -> dict[str, int]:
     """Compact the lake, back it up, prune outboxes up to the backup, trim the log; return the counts by name."""
-    from derived.lake_schema import compact
+    from derived.lake_compaction import compact
     from derived.retention import prune_outboxes
     from streams.lag import trim_log
     from streams.logs import build_log

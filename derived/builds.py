@@ -22,7 +22,7 @@ from contracts.events import STATE_TYPES
 from contracts.ids import NewId, uuid7
 from contracts.memory import peak_memory_mb
 from contracts.settings import Settings
-from derived.build_memory import note_build_memory
+from derived.build_peaks import note_build_memory
 from derived.defective import Omission
 from derived.lake_connection import LAKE, lake_place, open_lake, transaction
 from derived.lake_files import lost_tables

@@ -1,9 +1,9 @@
 """The lake as a projection of the log: every event, once, in `lake.raw.events`.
 
 Belongs here: applying a step to the lake in one DuckLake transaction. Does not belong here: how to connect
-(`derived/lake_connection.py`), the tables and their compaction (`derived/lake_schema.py`), queries
-(`derived/lake_reads.py`). Other copies are rebuilt from the lake; the lake itself is rebuilt by applying the log again
-from START.
+(`derived/lake_connection.py`), the tables (`derived/lake_schema.py`), their compaction (`derived/lake_compaction.py`),
+queries (`derived/lake_reads.py`). Other copies are rebuilt from the lake; the lake itself is rebuilt by applying the
+log again from START.
 """
 
 from __future__ import annotations
@@ -24,15 +24,13 @@ from derived.lake_connection import DEFAULT_BOUNDS, Bounds, connect_lake, transa
 from derived.lake_epochs import record_opening
 from derived.lake_files import is_conflict
 from derived.lake_reads import cut_vector, cut_vector_at, has_reached, lake_positions, read_events
-from derived.lake_schema import CUTS, EVENTS, PARKED, Compaction, compact, fence_table, migrate_lake
+from derived.lake_schema import CUTS, EVENTS, PARKED, fence_table, migrate_lake
 from derived.step_checks import check_expected, fresh_entries, furthest_epoch
 from streams.projection import START, FencedError, ParkedEvent, PoisonEventError, Position, ProjectionState, Work
 from streams.refusals import refused
 
 __all__ = [
-    "Compaction",
     "LakeProjection",
-    "compact",
     "connect_lake",
     "cut_vector",
     "cut_vector_at",

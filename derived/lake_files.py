@@ -6,8 +6,8 @@ every new file has a second name (a hard link below UNCONFIRMED) during the comm
 puts back the files that the catalog names and that do not exist.
 
 Belongs here: second names, putting files back, finding lost files. Does not belong here: transactions
-(`derived/lake_connection.py`). Second names are for folders only. An object store keeps deleted objects as versions,
-and an operator restores them by hand (docs/how-to/object-store.md).
+(`derived/lake_connection.py`), merging files (`derived/lake_compaction.py`). Second names are for folders only. An
+object store keeps deleted objects as versions, and an operator restores them by hand (docs/how-to/object-store.md).
 """
 
 from __future__ import annotations

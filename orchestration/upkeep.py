@@ -16,8 +16,8 @@ from assets.platform import PLATFORM, platform_of
 from contracts.clock import utc_now
 from contracts.settings import Settings
 from contracts.text import counted
+from derived.lake_compaction import compact
 from derived.lake_connection import bounds_of
-from derived.lake_schema import compact
 from derived.retention import prune_outboxes
 from oltp.idempotency_keys import KEY_LEASE, prune_keys
 from oltp.notifying import prune_notifications

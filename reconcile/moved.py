@@ -1,7 +1,8 @@
 """Aggregates that a view has from another pod by now, because their merchant moved: their rows are that pod's.
 
-Belongs here: telling them from the lake's events, as of the view's positions in every pod. Does not belong here:
-folding events to states (`reconcile/lake_side.py`), comparing (`reconcile/read_model_pairs.py`).
+Belongs here: telling them from the lake's events, as of the view's positions in every pod. Does not belong here: which
+merchants have moved, and OLTP's rows (`reconcile/residence.py`), folding events to states (`reconcile/lake_side.py`),
+comparing (`reconcile/read_model_pairs.py`).
 """
 
 from __future__ import annotations

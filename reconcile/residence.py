@@ -3,7 +3,7 @@
 A pod keeps the rows of a merchant that has moved away; they are nobody's any more. Of one that came, the copies have
 what happened before from the pods where it was. Whoever never moved is compared in its pod alone. Belongs here: telling
 merchants apart, and OLTP's rows by it. Does not belong here: what a copy has of them (`reconcile/lake_side.py`,
-`reconcile/finance_pairs.py`).
+`reconcile/finance_pairs.py`; views: `reconcile/moved.py`).
 """
 
 from __future__ import annotations

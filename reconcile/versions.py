@@ -4,7 +4,7 @@ The warehouse stores what was so at each cut; so does the comparison, with SQL o
 which cut (a build may leave some out, and take them in later), which version follows which, and the state of each. All
 is as of the cuts of the newest complete build, because a running one commits table by table. Belongs here: these
 versions and cuts. Does not belong here: what is stored of them (`reconcile/history_pairs.py`,
-`reconcile/journal_pairs.py`).
+`reconcile/journal_pair.py`).
 """
 
 from __future__ import annotations

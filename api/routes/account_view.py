@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from api.calls import Answer, Call
+from api.copy_headers import copy_headers
 from api.declaring import Criticality, Route, Work
 from api.pods import connection_of
 from api.positions import HEADER as POSITION
@@ -30,8 +31,6 @@ from derived.read_models.account_view import (
 )
 from oltp.commands.execute import CommandPod
 from oltp.reads.customers import states_of_customer
-
-SOURCE, CUT, AGE = "Tieout-Source", "Tieout-Applied-Cut", "Tieout-Data-Age"
 
 
 class OrderOfAccount(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,11 +123,10 @@ def _view_is_enough(call: Call, pod: CommandPod) -> bool:
 def _from_view(call: Call, pod: CommandPod, customer_id: str) -> Answer:
     with call.services.models.snapshot() as connection:
         account = account_in(connection, call.merchant_id, customer_id, pod=pod.pod)
-    headers = {SOURCE: NAME}
+    headers = copy_headers(NAME)
     for one in account.freshness.pods:
         if one.pod == pod.pod:
-            headers[CUT] = f"{one.pod}:{one.applied_cut}"
-            headers |= {AGE: f"{max(0.0, one.age_seconds):.3f}"} if one.age_seconds is not None else {}
+            headers = copy_headers(NAME, pod=one.pod, cut=one.applied_cut, age_seconds=one.age_seconds)
     page = _page(customer_id, account.orders, account.payments, account.refunds, account.levels)
     return Answer(value=page, headers=headers)
 
@@ -144,7 +142,9 @@ def _from_oltp(call: Call, pod: CommandPod, customer_id: str) -> Answer:
     refunds = sorted(rows[AccountRefund], key=lambda row: (row.requested_at, row.refund_id), reverse=True)
     now = utc_now()
     levels = {row.feature: row.level_at(now) for row in rows[AccountEntitlement]}
-    return Answer(value=_page(customer_id, orders, payments, refunds, levels), headers={SOURCE: "oltp", AGE: "0.000"})
+    return Answer(
+        value=_page(customer_id, orders, payments, refunds, levels), headers=copy_headers("oltp", age_seconds=0.0)
+    )
 
 
 def _page(

@@ -11,6 +11,7 @@ import msgspec
 
 from api.calls import Answer, Call
 from api.commands import command_route
+from api.copy_headers import copy_headers
 from api.declaring import Criticality, Route, Work
 from api.reading import wants_now
 from api.roles import ADMINS, SELLERS
@@ -45,7 +46,7 @@ def get_merchant(call: Call) -> Answer:
     if served.body is None:
         raise NotFoundError(f"There is no merchant {call.merchant_id}.")
     version = msgspec.json.decode(served.body, type=MerchantState).version
-    headers = {"Tieout-Source": served.source, "Age": str(int(served.age_seconds))}
+    headers = copy_headers(served.source) | {"Age": str(int(served.age_seconds))}
     return Answer(value=served.body, headers=headers, version=version)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from api.calls import Answer, Call
 from api.commands import command_route
+from api.copy_headers import copy_headers
 from api.cursors import Page, PageQuery, page_of, position_after
 from api.declaring import Criticality, Route, Work
 from api.roles import ADMINS, SELLERS
@@ -34,7 +35,7 @@ def get_order_status(call: Call) -> Answer:
     order_id = call.uuid("order_id")
     with call.services.pods.reading(call.merchant_id) as connection:
         page = order_page(connection, call.merchant_id, order_id)
-    return Answer(value=page, headers={"Tieout-Source": "oltp"})
+    return Answer(value=page, headers=copy_headers("oltp"))
 
 
 def list_orders(call: Call) -> Answer:

@@ -7,6 +7,7 @@ here: changing products (`api/routes/catalog.py`), searching them.
 from __future__ import annotations
 
 from api.calls import Answer, Call
+from api.copy_headers import copy_headers
 from api.cursors import Page, PageQuery, page_of, position_after
 from api.declaring import Criticality, Role, Route, Work
 from api.reading import wants_now
@@ -26,7 +27,7 @@ def get_product(call: Call) -> Answer:
     served = call.services.answers.product_page(call.merchant_id, product_id, is_fresh=wants_now(call))
     if served.body is None:
         raise NotFoundError(f"Merchant {call.merchant_id} has no product {product_id}.")
-    return Answer(value=served.body, headers={"Tieout-Source": served.source, "Age": str(int(served.age_seconds))})
+    return Answer(value=served.body, headers=copy_headers(served.source) | {"Age": str(int(served.age_seconds))})
 
 
 def list_products(call: Call) -> Answer:
@@ -38,7 +39,7 @@ def list_products(call: Call) -> Answer:
             connection, call.merchant_id, after=after[0] if after else None, limit=call.query.limit + 1
         )
     page = page_of(call.services.cursors, scope, found, call.query.limit, lambda product: (product.product_id,))
-    return Answer(value=page, headers={"Tieout-Source": "oltp"})
+    return Answer(value=page, headers=copy_headers("oltp"))
 
 
 ROUTES = (

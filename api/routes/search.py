@@ -17,6 +17,7 @@ from typing import Annotated
 import msgspec
 
 from api.calls import Answer, Call
+from api.copy_headers import copy_headers
 from api.cursors import position_after
 from api.declaring import Criticality, Route, Work
 from api.models import shows
@@ -45,7 +46,6 @@ from derived.search.highlights import Highlighted
 from derived.search.queries import QUERY_LONGEST, Filters
 from derived.search.readers import Seen
 
-SOURCE, CUT, AGE = "Tieout-Source", "Tieout-Applied-Cut", "Tieout-Data-Age"
 WAIT_SECONDS = 2.0
 """How long a search waits for the index to hold the caller's own write."""
 LOOK_SECONDS = 0.05
@@ -220,7 +220,7 @@ def _of_cache(call: Call, served: Served) -> Answer:
     kept = msgspec.json.decode(served.body or b"{}", type=KeptPage)
     source = "search" if served.source is Source.OLTP else str(served.source)
     pod = call.services.pods.placement(call.merchant_id).pod
-    headers = {SOURCE: source, CUT: f"{pod}:{served.cut}", **_age(kept.data_at)}
+    headers = copy_headers(source, pod=pod, cut=served.cut, age_seconds=_age(kept.data_at))
     return Answer(value=bytes(kept.page), headers=headers)
 
 
@@ -258,11 +258,11 @@ def _others(call: Call) -> list[Seen]:
 
 
 def _headers(seen: Seen) -> dict[str, str]:
-    return {SOURCE: "search", CUT: f"{seen.pod}:{seen.applied_cut}", **_age(seen.data_at)}
+    return copy_headers("search", pod=seen.pod, cut=seen.applied_cut, age_seconds=_age(seen.data_at))
 
 
-def _age(data_at: datetime | None) -> dict[str, str]:
-    return {} if data_at is None else {AGE: f"{max(0.0, (utc_now() - data_at).total_seconds()):.3f}"}
+def _age(data_at: datetime | None) -> float | None:
+    return None if data_at is None else (utc_now() - data_at).total_seconds()
 
 
 def _filters(query: SearchQuery) -> Filters:

@@ -1,6 +1,7 @@
 """`tieout explain ORDER`: shows what every store holds of one order, or of one gift card.
 
-Belongs here: the command and its tables. Does not belong here: reading the stores (`stack/looking/story/telling.py`).
+Belongs here: the command and its tables. Does not belong here: reading the stores
+(`stack/looking/story/collecting.py`).
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from contracts.ownership import SERVED_TABLES
 from stack.composition import session
 
 if TYPE_CHECKING:
+    from stack.looking.story.collecting import Section, Story
     from stack.looking.story.reads import Row
-    from stack.looking.story.telling import Section, Story
 
 SHOWN = {
     "orders": (
@@ -125,7 +126,7 @@ def explain(
     first: breaks, parked events, a copy that says something else. A gift card that paid no order yet has a story of its
     own. Nothing is changed.
     """
-    from stack.looking.story.telling import read_story
+    from stack.looking.story.collecting import read_story
 
     with session.ended_by_signals(), session.open_session(ConsoleProgress()) as values:
         story = read_story(values, order, merchant_id=merchant)

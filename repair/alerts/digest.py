@@ -64,7 +64,7 @@ class Books:
     run: str
     at: datetime
     closing: str = ""
-    """Which month can be closed next, or why none can."""
+    """Which month can be closed next, or why none can (`stack/looking/outlook.py`)."""
 
 
 def digest_text(books: Books) -> tuple[str, str]:

@@ -142,7 +142,7 @@ def _comparison_memory(settings: Settings) -> Iterator[LimitUse]:
 
 
 def _build_memory(settings: Settings) -> Iterator[LimitUse]:
-    from derived.build_memory import build_memory
+    from derived.build_peaks import build_memory
 
     if (found := build_memory(settings, utc_now())) is not None:
         yield LimitUse(

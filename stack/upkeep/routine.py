@@ -55,8 +55,8 @@ def repair(settings: Settings) -> None:
 
 def compact_lake(settings: Settings) -> None:
     """Merge the lake's small files, and delete old snapshots and their files."""
+    from derived.lake_compaction import compact
     from derived.lake_connection import bounds_of
-    from derived.lake_schema import compact
 
     done = compact(settings.catalog_dsn, settings.lake_data_path, bounds=bounds_of(settings))
     logger.info("The lake has %d files, %d before", done.files_after, done.files_before)

@@ -27,8 +27,8 @@ from stack.composition import session
 from stack.composition.comparison import build_reconcile_context
 from stack.composition.draining import drain_everything
 from stack.composition.migrations import migrate_everything
+from stack.looking.story.collecting import read_story
 from stack.looking.story.reads import MARTS
-from stack.looking.story.telling import read_story
 from stack.servers import bootstrap
 from stack.servers.postgres import EmbeddedPostgres
 from streams.cuts import take_reconciler_cut

@@ -1,7 +1,7 @@
 """What each store holds of one order, or of a gift card alone: the pod, the lake, the log, the marts, the read models.
 
 Belongs here: reading, with roles and transactions that cannot write, and with bound values only. Does not belong here:
-finding the order (`stack/looking/story/telling.py`), how it is shown (`cli/commands/explain.py`).
+finding the order (`stack/looking/story/collecting.py`), how it is shown (`cli/commands/explain.py`).
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from reconcile.sightings import keep_sightings
 from repair import ledger
 from stack.composition.draining import drain_everything
 from stack.composition.migrations import migrate_everything
-from stack.looking.story.telling import Section, Story, read_story
+from stack.looking.story.collecting import Section, Story, read_story
 from tests.integration.reconcile_world import Shop, open_shops
 from tests.values import one_cent, result_of
 

@@ -14,7 +14,8 @@ import pytest
 
 from contracts.events.order import OrderState
 from contracts.sightings import KeptSighting, SightingKind
-from derived.lake import compact, connect_lake, migrate_lake
+from derived.lake import connect_lake, migrate_lake
+from derived.lake_compaction import compact
 from derived.lake_connection import transaction
 from derived.lake_repair import change_lake
 from derived.lake_schema import EVENTS, PARKED

@@ -17,7 +17,8 @@ import derived.lake
 from contracts.errors import PropagationError, StackError
 from contracts.ids import uuid7
 from derived import lake_files
-from derived.lake import LakeProjection, compact, lake_positions
+from derived.lake import LakeProjection, lake_positions
+from derived.lake_compaction import compact
 from derived.lake_files import KEEP_SECONDS, UNCONFIRMED, is_conflict
 from derived.lake_repair import replace_events
 from streams.projection import FencedError, Position

@@ -13,9 +13,10 @@ from contracts.object_store import ObjectFolder, ObjectStore
 from contracts.settings import Settings
 from contracts.verdicts import Verdict
 from derived.lake_backup import read_index, restore
+from derived.lake_compaction import compact
 from derived.lake_connection import bounds_of, lake_place, open_lake
 from derived.lake_files import lost_tables
-from derived.lake_schema import compact, start_anew
+from derived.lake_schema import start_anew
 from derived.objects import names_below
 from derived.querying import ask
 from derived.retention import back_up_lake

@@ -12,7 +12,7 @@ import pytest
 
 from contracts.memory import memory_mb, peak_memory_mb
 from contracts.settings import Settings
-from derived.build_memory import KEPT, build_memory, note_build_memory
+from derived.build_peaks import KEPT, build_memory, note_build_memory
 from stack.looking import headroom
 from stack.looking.headroom import limit_uses
 from streams import logs

@@ -1,7 +1,7 @@
 """The peak memory of recent builds of the warehouse, in a file beside the other runtime files.
 
 Belongs here: that file. Does not belong here: builds (`derived/builds.py`), when people are told
-(`stack/looking/headroom.py`).
+(`stack/looking/headroom.py`), the limit itself (`contracts/settings.py`).
 """
 
 from __future__ import annotations
