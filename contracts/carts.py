@@ -1,7 +1,8 @@
 """What a cart is called, and its limits.
 
 Belongs here: the key of a cart, the id of a customer's cart, the limits that commands, stores and documents share. Does
-not belong here: what a cart holds (`oltp/domain/carts.py`), where it is stored (`oltp/carts/`).
+not belong here: the units of a line (`contracts/limits.py`), what a cart holds (`oltp/domain/carts.py`), where it is
+stored (`oltp/carts/`).
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ null, and the conclusion says so in words; it is never 0.
 
 Belongs here: its values, and which breaks touch a report. Does not belong here: how they follow from comparisons and
 breaks (`finance/certifying.py`), reading those (`stack/composition/certificate_evidence.py`), how a certificate looks
-(`finance/page.py`).
+(`finance/certificate_tables.py`, `finance/page.py`).
 """
 
 from __future__ import annotations

@@ -27,12 +27,12 @@ from repair import lake_actions, serving
 from repair.evidence.gathering import view_rows
 from repair.tools import Repairing
 from repair.values import KEYS_SHOWN, Action, ActionKind
+from streams.lock_takeover import republish_now
 from streams.log import EventLog
 from streams.logs import build_log
 from streams.parking import replay_parked
 from streams.projection import ReplayableProjection
 from streams.step_planning import floor_cut
-from streams.takeover import republish_now
 
 if TYPE_CHECKING:
     from derived.keyed.projection import KeyedProjection

@@ -1,7 +1,7 @@
 """Recomputes from the outbox the cuts that the relay published, without publishing them.
 
 Belongs here: recomputing the events of cuts (or of aggregates), for repairs of the copies. Does not belong here:
-writing them anywhere (`derived/lake_repair.py`, `streams/takeover.py`).
+writing them anywhere (`derived/lake_repair.py`, `streams/lock_takeover.py`).
 
 A cut is a function of two stored snapshots (`streams/cuts.py`), and this module uses the relay's own code. So rows,
 partitions, chunks and checksums equal the published ones. Only cuts that are not pruned can be recomputed; older cuts

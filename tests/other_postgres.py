@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stack import files
-from stack.servers.accounts import make_reachable_folder, runnable_tree
 from stack.servers.postgres import CONFIGURATION, EmbeddedPostgres
+from stack.servers.unix_account import make_reachable_folder, runnable_tree
 
 SETTING = "TIEOUT_TEST_POSTGRESQL"
 """Names folders with `postgres` and `initdb`, separated like those of PATH."""

@@ -1,6 +1,7 @@
 """Renews the leases of loads that take longer than a lease.
 
-Belongs here: one thread per process that renews all leases it holds. Does not belong here: loading (`reading.py`).
+Belongs here: one thread per process that renews all leases it holds. Does not belong here: loading (`reading.py`),
+how long a lease lasts (`kinds.py`).
 
 A short lease lets the next reader load soon after a loader was killed; renewing it lets a slow loader finish. A loader
 that hangs is renewed for a limited time only.

@@ -1,7 +1,7 @@
 """Repairs of the log, and of copies that the log cannot feed any more: from the outbox, if it still has the events.
 
 Pure. Belongs here: what breaks of the log's comparisons need. Does not belong here: publishing
-(`streams/takeover.py`).
+(`streams/lock_takeover.py`).
 """
 
 from __future__ import annotations

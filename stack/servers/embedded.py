@@ -16,8 +16,8 @@ from urllib.parse import unquote, urlsplit
 
 from stack import files
 from stack.servers import bootstrap
-from stack.servers.accounts import let_pass
 from stack.servers.postgres import EmbeddedPostgres
+from stack.servers.unix_account import let_pass
 from stack.servers.valkey import EmbeddedValkey
 from stack.settings import FILE_NAME, read_settings_file
 

@@ -21,7 +21,7 @@ from contracts.errors import StackError
 from contracts.waiting import wait_until
 from stack import files, ports
 from stack.processes import tracking
-from stack.servers.accounts import (
+from stack.servers.unix_account import (
     Account,
     let_pass,
     make_reachable_folder,

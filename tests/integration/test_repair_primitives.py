@@ -49,6 +49,7 @@ from reconcile.comparison_run import run_pairs
 from reconcile.context import ReconcileContext
 from stack.composition.comparison import build_reconcile_context
 from streams.draining import drain_pod
+from streams.lock_takeover import republish_now
 from streams.logs import build_log
 from streams.outbox_reading import RELAY_LOCK, prune
 from streams.projection import Position
@@ -62,7 +63,6 @@ from streams.reissue import (
     unpruned_after,
 )
 from streams.relay import REPUBLISHING, build_relay
-from streams.takeover import republish_now
 from tests.conftest import Cluster
 from tests.integration.reconcile_world import Shop, carrying, migrate_lake_of, open_shops, propagate
 

@@ -24,8 +24,8 @@ from contracts.settings import Settings
 from stack.files import write_private, write_whole
 from stack.looking.outages import outage
 from stack.processes import stopped
-from stack.servers.accounts import Account
 from stack.servers.postgres import EmbeddedPostgres
+from stack.servers.unix_account import Account
 from stack.upkeep import lifecycle
 
 FULL = OSError(errno.ENOSPC, "No space left on device", "/var/tieout/lake/a.parquet")
