@@ -217,14 +217,19 @@ def _ask(shop: Shop, requests: Iterator[tuple[str, str, dict[str, Any] | None]],
             answer = connection.getresponse()
             text = answer.read()
         except (OSError, http.client.HTTPException) as error:
-            asked.refused[type(error).__name__] += 1
+            asked.refused[f"{type(error).__name__} of {_kind(path)}"] += 1
             connection.close()
             continue
         if answer.status in (200, 201):
             asked.seconds.append(time.perf_counter() - began)
         else:
-            asked.refused[f"{answer.status} {_type_of(text)}"] += 1
+            asked.refused[f"{answer.status} {_type_of(text)} of {_kind(path)}"] += 1
     connection.close()
+
+
+def _kind(path: str) -> str:
+    """Return what is asked for, without which one: `checkouts`, `products`, `search` or `customers`."""
+    return path.split("?")[0].split("/")[2]
 
 
 def _type_of(text: bytes) -> str:

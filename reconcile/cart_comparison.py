@@ -36,6 +36,10 @@ _SOME = """
 select merchant_id, cart_id::text, state::text from oltp.carts
 where (merchant_id, cart_id) in (select * from unnest(%s::text[], %s::uuid[]))
 """
+_AHEAD = """
+select merchant_id, cart_id::text from oltp.carts
+where is_ahead and (merchant_id, cart_id) in (select * from unnest(%s::text[], %s::uuid[]))
+"""
 _RESIDENTS = "select merchant_id from oltp.residents where merchant_id = any(%s)"
 _FIRST = "00000000-0000-0000-0000-000000000000"
 
@@ -63,6 +67,10 @@ MERGED = frozenset({CartClass.MISSING, CartClass.BEHIND, CartClass.STALE, CartCl
 """What a merge repairs. The others go to a person: a merge would hide which side is right."""
 
 
+BROUGHT_BACK = frozenset({CartClass.STALE, CartClass.APART})
+"""How a cart differs that was changed in its pod while Valkey was away: its row says so, until Valkey has it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class CartDifference:
     """One cart that differs."""
@@ -82,7 +90,8 @@ class CartFindings:
     changing: int = 0
     """Carts that differed at both looks and were changed in between: neither equal nor wrong."""
     waiting: int = 0
-    """Carts that differ and wait to be written to the pod, which does so when it can: late, not wrong."""
+    """Carts that differ and wait to be written to the pod, or to be brought back to Valkey, which was away when they
+    were changed. The writer does so when it can: late, not wrong."""
     undecided: tuple[CartKey, ...] = ()
     """Those that wait or were changed: the comparison says nothing of them."""
     reason: str = ""
@@ -93,7 +102,7 @@ class CartFindings:
         said = f"{self.pod}: {self.verdict}, {counted(self.compared, 'cart')} compared"
         kinds = {kind: sum(1 for item in self.differences if item.kind is kind) for kind in CartClass}
         found = ", ".join(f"{number:,} {kind}" for kind, number in kinds.items() if number)
-        late = f"{self.waiting:,} not written yet" if self.waiting else ""
+        late = f"{self.waiting:,} not written to the other store yet" if self.waiting else ""
         return f"{'; '.join(filter(None, (said, found, late, self.reason)))}."
 
 
@@ -173,6 +182,7 @@ def compare_carts(
                 states = sides.valkey_states(some)
                 second |= _differing(some, _rows(connection, some), states, is_expired)
             late = set(sides.waiting([key for key, what in second.items() if what[0] in MERGED]))
+            late |= _ahead(connection, [key for key, what in second.items() if what[0] in BROUGHT_BACK])
     except Exception as error:  # any error: the comparison could not be made, which is no pass
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         return CartFindings(pod=sides.pod, verdict=Verdict.UNKNOWN, compared=0, reason=reason)
@@ -289,6 +299,13 @@ def _rows(connection: psycopg.Connection[Any], keys: Sequence[CartKey]) -> dict[
     columns = [key.merchant_id for key in keys], [key.cart_id for key in keys]
     rows = connection.execute(_SOME, columns).fetchall()
     return {CartKey(merchant_id=merchant_id, cart_id=cart_id): state for merchant_id, cart_id, state in rows}
+
+
+def _ahead(connection: psycopg.Connection[Any], keys: Sequence[CartKey]) -> set[CartKey]:
+    """Return which of these carts wait in the pod to be brought back to Valkey."""
+    columns = [key.merchant_id for key in keys], [key.cart_id for key in keys]
+    rows = connection.execute(_AHEAD, columns).fetchall() if keys else []
+    return {CartKey(merchant_id=merchant_id, cart_id=cart_id) for merchant_id, cart_id in rows}
 
 
 def _residents(connection: psycopg.Connection[Any], keys: Sequence[CartKey]) -> set[str]:
