@@ -458,6 +458,17 @@ def test_an_outbox_row_that_nobody_can_place_asks_for_every_cut() -> None:
     assert target.cuts == ((6, 7),)
 
 
+def test_a_copy_that_is_compared_where_it_stands_does_not_wait_for_a_cut() -> None:
+    view, owner = (KeptSighting(**vars(one), sighting_id=1, seen_at=utc_now()) for one in (of_view("a"), of_oltp("x")))
+    row = replace(owner, place="oltp.orders", aggregate_id="b", sighting_id=2)
+    first, second = targets([row, view], ["pod1"])
+    assert (first.ids, first.pairs) == (frozenset({"a"}), (VIEW,))
+    assert second.ids == frozenset({"b"}) and VIEW not in second.pairs
+    # Of one aggregate the lake is compared first, because a view is mended from it.
+    (both,) = targets([row, replace(view, aggregate_id="b")], ["pod1"])
+    assert both.ids == frozenset({"b"}) and {VIEW, "oltp_lake.order"} <= set(both.pairs)
+
+
 def test_what_is_compared_for_a_sighting_follows_from_its_copy(settings: Settings, shop: Shop) -> None:
     owner = Sighting(
         witness="oltp",
