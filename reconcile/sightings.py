@@ -38,6 +38,7 @@ create table if not exists reconcile.sightings (
 alter table reconcile.sightings add column if not exists aggregate_type text;
 alter table reconcile.sightings add column if not exists cuts bigint[];
 create index if not exists sightings_waiting on reconcile.sightings (sighting_id) where compared_at is null;
+create index if not exists sightings_by_time on reconcile.sightings (seen_at);
 create index if not exists sightings_of_aggregate on reconcile.sightings (aggregate_id, sighting_id desc);
 create unique index if not exists sightings_once on reconcile.sightings
     (witness, kind, pod, transaction, place, coalesce(aggregate_id, ''), md5(what)) where transaction <> '';

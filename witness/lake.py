@@ -54,7 +54,7 @@ class LakeWitness:
     data_path: str
     name: str = NAME
     pod: str = ""
-    interval_seconds: float = 1.0
+    interval_seconds: float = 0.5
     beat_seconds: float = BEAT_SECONDS
     _beats: dict[str, float] = field(default_factory=dict)
     """What heartbeats say that were not seen yet, and when each was written, by the monotonic clock."""

@@ -36,7 +36,7 @@ class SlotWitness(ABC):
     pod: str
     dsn: str
     control_dsn: str
-    interval_seconds: float = 1.0
+    interval_seconds: float = 0.5
     beat_seconds: float = BEAT_SECONDS
     _beats: dict[bytes, float] = field(default_factory=dict)
     """What heartbeats say that were not seen yet, and when each was written, by the monotonic clock."""

@@ -207,10 +207,25 @@ def _view(
     known_cut = max(newest_cut(pod), lake_cut)
     is_beyond = any(position.cut > known_cut for position in state.positions.values())
     return ViewEvidence(
-        empty_tables=frozenset(table for table, rows in view_rows(settings, copy, pod.pod).items() if not rows),
+        empty_tables=_empty_tables(settings, copy, pod.pod),
         has_gap=has_gap or is_beyond,
         parked=state.parked_keys,
     )
+
+
+def _empty_tables(settings: Settings, copy: Copy, pod: str) -> frozenset[str]:
+    """Return the root tables of a view, or kinds of documents, that have no row of a pod; none is counted for that."""
+    if copy.kind is CopyKind.SEARCH:
+        return frozenset(kind for kind, number in document_counts(settings, pod).items() if not number)
+    with psycopg.connect(settings.read_models_dsn) as connection:
+        found = []
+        for root in roots_of(copy):
+            query = psycopg.sql.SQL("select exists (select from {} where pod = %s)").format(
+                psycopg.sql.Identifier("read_models", root.table)
+            )
+            if not connection.execute(query, (pod,)).fetchall()[0][0]:
+                found.append(root.table)
+    return frozenset(found)
 
 
 def view_rows(settings: Settings, copy: Copy, pod: str) -> Mapping[str, int]:

@@ -30,14 +30,17 @@ from streams.projection import START, Position
 from streams.reissue import REISSUED_SCHEMA, events_of_aggregates, events_of_cuts, newest_cut, unpruned_after
 
 COLUMNS = ", ".join(f'events."{name}"' for name in REISSUED_SCHEMA.names)
-SELECTED = f"""
-    select {COLUMNS} from {{source}} as events
-    where events.pod = $pod and (
+CHOSEN = """
+    events.pod = $pod and (
         list_contains($cuts::bigint[], events.cut)
         or events.event_id in (select unnest($event_ids::varchar[]))
         or (events.merchant_id, events.aggregate_type, events.aggregate_id) in
            (select (unnest($merchants::varchar[]), unnest($types::varchar[]), unnest($ids::varchar[])))
-    )
+    )"""
+# The positions are found first, without payloads: then only the row groups are decoded that have one of them.
+SELECTED = f"""
+    select {COLUMNS} from {{source}} as events
+    where events."position" in (select events."position" from {{source}} as events where {CHOSEN}) and {CHOSEN}
 """
 PARKED_IDS = f"select event_id from {PARKED} where pod = ?"
 

@@ -28,7 +28,7 @@ cross join lateral (
     select b.state = 'open'
         or b.state = 'repairing' and (b.lease_until <= %(now)s or b.claimed_run = any(%(abandoned)s)) as is_waiting
 ) as waiting
-where b.state in ('open', 'repairing')
+where b.ended_at is null and b.state in ('open', 'repairing')
 group by b.pod
 having count(*) filter (where is_waiting) > 0
 order by b.pod

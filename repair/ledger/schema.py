@@ -70,6 +70,7 @@ create unique index if not exists breaks_unended_by_digest on trust.breaks
 drop index if exists trust.breaks_unended;
 create index if not exists breaks_by_group on trust.breaks (group_id);
 create index if not exists breaks_by_run on trust.breaks (claimed_run) where claimed_run is not null;
+create index if not exists breaks_by_end on trust.breaks (ended_at) where ended_at is not null;
 create index if not exists breaks_by_aggregate_hash on trust.breaks using hash (aggregate_key);
 drop index if exists trust.breaks_by_aggregate;
 create table if not exists trust.break_history (

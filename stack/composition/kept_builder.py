@@ -88,6 +88,17 @@ class KeptBuilder:
             raise mine.error
         return mine.cuts
 
+    def cpu_seconds(self) -> float:
+        """Return the processor time of the process that runs; what an ended one took is this process's children's."""
+        known = self._builder
+        if known is None or known.child.poll() is not None:
+            return 0.0
+        try:
+            times = psutil.Process(known.child.pid).cpu_times()
+        except psutil.Error:  # it has just ended
+            return 0.0
+        return float(times.user + times.system + times.children_user + times.children_system)
+
     def close(self) -> None:
         """End the process. One that builds ends by itself when this process does, because its input ends."""
         if self._lock.acquire(timeout=CLOSE_SECONDS):

@@ -13,9 +13,12 @@ from contracts.ownership import LAKE, LOG, OWNER_FAMILIES, copy_named, family_of
 from contracts.sightings import KeptSighting, SightingKind
 from reconcile.changed_rows import ID_COLUMNS, is_of_outbox
 from reconcile.entities import tables_of
+from reconcile.pair import Stage
 from reconcile.pairs import PAIRS
 
 STORED_TABLES = frozenset(ID_COLUMNS)
+STANDING = frozenset(pair.name for pair in PAIRS if pair.stage is Stage.OWN)
+"""The pairs that need no cut of the pod: they are compared at the copy's own positions."""
 EVERY_CUT = (0, 10**18)
 """More cuts than a pod ever has."""
 
@@ -52,8 +55,8 @@ def pairs_for(sighting: KeptSighting) -> tuple[str, ...]:
 
 
 def targets(sightings: Sequence[KeptSighting], pods: Sequence[str]) -> list[Target]:
-    """Return what to compare for sightings: first what names its aggregates, one target per pod; then one per pod and
-    copy in which all must be compared, those of few pairs first.
+    """Return what to compare for sightings: first what names its aggregates, at most two targets per pod; then one per
+    pod and copy in which all must be compared, those of few pairs first.
     """
     found = []
     for pod in pods:
@@ -61,9 +64,22 @@ def targets(sightings: Sequence[KeptSighting], pods: Sequence[str]) -> list[Targ
         keyed = [one for one in mine if one.aggregate_id is not None]
         rest = [one for one in mine if one.aggregate_id is None]
         copies = dict.fromkeys(one.copy for one in rest)
-        alike = [keyed, *([one for one in rest if one.copy == copy] for copy in copies)]
+        alike = [*_by_wait(keyed), *([one for one in rest if one.copy == copy] for copy in copies)]
         found += [_target(pod, some) for some in alike if some]
     return sorted(found, key=lambda target: 0 if target.ids is not None else len(target.pairs))
+
+
+def _by_wait(keyed: Sequence[KeptSighting]) -> tuple[list[KeptSighting], list[KeptSighting]]:
+    """Return first the sightings whose pairs compare a copy where it stands, then those that wait for a new cut.
+
+    So the former are found without that wait. Of an aggregate that is among the latter everything is compared in one
+    run, OLTP and the lake first, because a copy is mended from the lake.
+    """
+    waiting = {one.aggregate_id for one in keyed if not set(pairs_for(one)) <= STANDING}
+    return (
+        [one for one in keyed if one.aggregate_id not in waiting],
+        [one for one in keyed if one.aggregate_id in waiting],
+    )
 
 
 def _cuts_of(sighting: KeptSighting) -> tuple[int, int] | None:

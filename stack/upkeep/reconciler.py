@@ -3,12 +3,13 @@
 It goes round after round. What a witness saw is compared first, and at once: also between two pairs of another round,
 and on credit that the rounds after it pay back. Otherwise a round compares what changed,
 what has breaks, and the next part of the sweep; every FINANCE_SECONDS a round also builds the warehouse and compares
-finance's side. A round begins only when the share has earned the time that the rounds before it took. No snapshot is
-open while a round waits (`reconcile/comparison_run.py`).
+finance's side. A break of finance's side does not wait for that when what it depends on has changed: it is compared
+again alone, and on credit, too. A round begins only when the share has earned the time that the rounds before it took.
+No snapshot is open while a round waits (`reconcile/comparison_run.py`).
 
 Belongs here: which round is next, and what it takes. Does not belong here: the worker and its two lanes
-(`stack/upkeep/reconciler_lanes.py`), what a sighting asks for (`stack/upkeep/asked.py`), comparing (`reconcile/`), the
-arithmetic of the share (`stack/upkeep/cpu_share.py`), repairs.
+(`stack/upkeep/reconciler_lanes.py`), what a sighting asks for (`stack/upkeep/asked.py`), which breaks are due again
+(`stack/upkeep/again.py`), comparing (`reconcile/`), the arithmetic of the share (`stack/upkeep/cpu_share.py`), repairs.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from enum import StrEnum
 
 import duckdb
@@ -26,13 +28,14 @@ import psycopg
 
 from contracts.clock import Clock, utc_now
 from contracts.errors import TieoutError
-from contracts.ownership import WAREHOUSE, absent_copies
+from contracts.ownership import absent_copies
 from contracts.settings import Settings
 from contracts.sightings import KeptSighting
 from reconcile.changed_rows import is_narrowable, narrowed
 from reconcile.comparison_run import OnProgress, run_comparison
 from reconcile.connections import Connections
 from reconcile.context import ReconcileContext
+from reconcile.pair import Sweep
 from reconcile.pairs import PAIRS
 from reconcile.rounds import Round, keep_round
 from reconcile.sightings import is_waiting, mark_compared, waiting_sightings
@@ -43,6 +46,7 @@ from stack.composition.comparison import build_reconcile_context
 from stack.composition.kept_builder import KeptBuilder
 from stack.composition.reconciling import Keeper, Reconciled, needs_builds
 from stack.scrubbing import scrubber
+from stack.upkeep.again import OF_WAREHOUSE, Again
 from stack.upkeep.asked import pairs_for, targets
 from stack.upkeep.cpu_share import CpuShare
 
@@ -61,8 +65,10 @@ class RoundKind(StrEnum):
     """What witnesses saw."""
     CHANGES = "changes"
     """What changed, what has breaks, and a part of the rest; without the warehouse."""
+    AGAIN = "again"
+    """Finance's breaks, when something that they depend on has changed; the warehouse is built first."""
     FINANCE = "finance"
-    """The same, and finance's side: the warehouse is built first."""
+    """The same as `changes`, and finance's side: the warehouse is built first."""
 
 
 def cpu_seconds() -> float:
@@ -102,6 +108,12 @@ class Reconciler:
     """How many rounds are under way: one, or one between two pairs of another."""
     tried: dict[int, Tried] = field(default_factory=dict)
     """Sighting -> the comparisons that said nothing of it."""
+    again: Again = field(init=False)
+    """Which breaks of finance's side are due before its next round."""
+
+    def __post_init__(self) -> None:
+        """Begin with every such break due once."""
+        self.again = Again(settings=self.settings, connections=self.connections, clock=self.clock)
 
     def step(self) -> RoundKind | None:
         """Run the round that is due, if the share allows it; return its kind."""
@@ -117,14 +129,33 @@ class Reconciler:
         if self.finance_at is None:
             self.finance_at = now
         self.share.earn(now)
-        if not self.share.may_begin():
-            return None
-        if now - self.finance_at >= FINANCE_SECONDS:
+        if self.share.may_begin() and now - self.finance_at >= FINANCE_SECONDS:
             self._round(RoundKind.FINANCE, lambda: self._compare_all(with_finance=True))
             self.finance_at = self.monotonic()
             return RoundKind.FINANCE
+        if self._compare_due(now):
+            return RoundKind.AGAIN
+        if not self.share.may_begin():
+            return None
         self._round(RoundKind.CHANGES, lambda: self._compare_all(with_finance=False))
         return RoundKind.CHANGES
+
+    def _compare_due(self, now: float) -> bool:
+        """Compare the breaks of finance's side that are due again, if there are any; return whether there were."""
+        due = self.again.due(now) if self.share.may_begin(is_urgent=True) else {}
+        if not due:
+            return False
+        ended = 0
+
+        def work() -> tuple[int, float]:
+            nonlocal ended
+            found = self._compare_again(due)
+            ended = found.recorded.breaks_ended
+            return len(found.results), 0.0
+
+        spent = self._round(RoundKind.AGAIN, work)
+        self.again.rest(self.monotonic(), spent, self.share.share, has_ended=ended > 0, seconds_max=FINANCE_SECONDS)
+        return True
 
     def _look(self, now: float) -> bool:
         self.share.earn(now)
@@ -156,9 +187,9 @@ class Reconciler:
         free = [one for one in waiting if one.sighting_id not in self.at_work]
         return [one for one in free if one.sighting_id not in self.tried or self.tried[one.sighting_id].again_at <= now]
 
-    def _round(self, kind: RoundKind, work: Callable[[], tuple[int, float]]) -> None:
-        """Run one round, take what it used off the share, and store what it took."""
-        began, used, paid, trouble, compared, swept = self.clock(), self.cpu_seconds(), self.share.spent, "", 0, 0.0
+    def _round(self, kind: RoundKind, work: Callable[[], tuple[int, float]]) -> float:
+        """Run one round, take what it used off the share, store what it took; return that in processor seconds."""
+        began, used, paid, trouble, compared, swept = self.clock(), self._used(), self.share.spent, "", 0, 0.0
         self.depth += 1
         try:
             compared, swept = work()
@@ -168,7 +199,7 @@ class Reconciler:
         finally:
             self.depth -= 1
         # Without what a round in between, or of another lane, has taken.
-        spent = max(self.cpu_seconds() - used - (self.share.spent - paid), 0.0)
+        spent = max(self._used() - used - (self.share.spent - paid), 0.0)
         self.share.spend(spent)
         keep_round(
             self.settings.control_dsn,
@@ -182,15 +213,44 @@ class Reconciler:
                 trouble=trouble,
             ),
         )
+        return spent
+
+    def _used(self) -> float:
+        """Return the processor time of this process and of its builds; a kept builder has not ended, so it is asked."""
+        return self.cpu_seconds() + (0.0 if self.builder is None else self.builder.cpu_seconds())
 
     def _compare_all(self, *, with_finance: bool) -> tuple[int, float]:
         """Compare all pairs (without finance: those that need no build) incrementally; return (results, swept)."""
-        pairs = [pair.name for pair in PAIRS if with_finance or pair.copy != WAREHOUSE.name]
+        pairs = [pair.name for pair in PAIRS if with_finance or pair.name not in OF_WAREHOUSE]
         pods = [pod.pod for pod in self.settings.pods]
         plans = plans_for(self.settings.control_dsn, pods, pairs, self.clock(), absent=absent_copies(self.settings))
+        began = self.clock()
         found = self._compare(pairs, pods, plans, self._look_between)
+        if with_finance:
+            self._note_compared(found, began)
         swept = min((plans[pod].share if pod in plans else 1.0 for pod in pods), default=0.0)
         return len(found.results), swept
+
+    def _compare_again(self, due: Mapping[str, frozenset[str]]) -> Reconciled:
+        """Compare these pairs (pod -> pairs) where they have breaks or something has changed; nothing is swept.
+
+        A pod in which that would be everything, because it was never compared completely, waits for finance's round.
+        """
+        named = frozenset[str]().union(*due.values())
+        pairs = [pair for pair in PAIRS if pair.name in named]
+        names, dsn, began = [pair.name for pair in pairs], self.settings.control_dsn, self.clock()
+        plans = plans_for(dsn, list(due), names, began, seen={}, absent=absent_copies(self.settings))
+        is_planned = any(pair.sweep is not Sweep.WHOLE for pair in pairs)
+        pods = [pod for pod in due if pod in plans or not is_planned]
+        found = self._compare(names, pods, plans, self._look_between)
+        self._note_compared(found, began)
+        return found
+
+    def _note_compared(self, found: Reconciled, began: datetime) -> None:
+        """Note of which pods every comparison of finance's side said something."""
+        results = [one for one in found.results if one.pair in OF_WAREHOUSE]
+        silent = {one.pod for one in results if not one.is_of_keys}
+        self.again.compared({one.pod for one in results} - silent, began, found.recorded.run)
 
     def _compare_seen(self, seen: Sequence[KeptSighting]) -> tuple[int, float]:
         """Compare what sightings name, pod by pod, and mark the answered ones; return (results, 0: nothing swept)."""

@@ -28,8 +28,8 @@ from stack.upkeep.cpu_share import SAVED_SECONDS_MAX, CpuShare
 from stack.upkeep.growth import is_too_large
 from stack.upkeep.reconciler import Reconciler, RoundKind
 
-LOOK_SECONDS = 0.5
-"""How often it looks for sightings, and whether a round may begin."""
+LOOK_SECONDS = 0.2
+"""How often it looks for sightings, and whether a round may begin; a look is one statement."""
 NICENESS = 5
 """How much lower the priority of a build is."""
 GIVE_WAY_SECONDS_MAX = 60.0

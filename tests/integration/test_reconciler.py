@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -28,8 +29,10 @@ from reconcile.sweep import SeenKeys
 from repair import ledger
 from repair.sweeping import plans_for
 from stack.composition.comparison import build_reconcile_context
+from stack.composition.kept_builder import KeptBuilder
 from stack.composition.migrations import migrate_everything
 from stack.looking.witnesses import read_uncompared
+from stack.upkeep.again import LOOK_SECONDS, OF_WAREHOUSE
 from stack.upkeep.asked import EVERY_CUT, pairs_for, targets
 from stack.upkeep.cpu_share import CpuShare
 from stack.upkeep.reconciler import FINANCE_SECONDS, Reconciler, RoundKind
@@ -231,6 +234,89 @@ def test_finance_has_its_turn(settings: Settings, reconciler: Reconciler, clock:
     assert reconciler.step() is RoundKind.CHANGES
 
 
+@pytest.mark.in_turn("comparisons", seconds=45)
+def test_a_break_of_a_mart_is_compared_again_soon_after_a_person_has_mended_oltp(
+    postgres: Cluster, settings: Settings, reconciler: Reconciler, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One story, with one builder: nothing in it is due by finance's schedule after its first round."""
+    monkeypatch.setattr("stack.upkeep.again.CLOCKS_APART", timedelta(0))  # here all ask one clock
+    with closing(KeptBuilder(settings=settings)) as builder:
+        reconciler.builder = builder
+        reconciler.step()
+        clock.now += FINANCE_SECONDS
+        order_id = change_the_total_past_the_rules(postgres, settings, by=1)
+        assert reconciler.step() is RoundKind.FINANCE
+        found = ledger.breaks(settings.control_dsn)
+        marts = {item.break_id for item in found if item.pair in OF_WAREHOUSE}
+        assert marts and {"oltp_identities", "oltp_lake.order"} <= {item.pair for item in found}
+        before_people = [item.break_id for item in found]
+        ledger.escalate(settings.control_dsn, before_people, reason="OLTP itself is at fault", by="repair")
+
+        # While nothing happens, nothing is compared for them.
+        assert [reconciler.step() for _ in steps(reconciler, clock, 2)] == [RoundKind.CHANGES, RoundKind.CHANGES]
+        assert [item.state for item in ledger.breaks(settings.control_dsn)] == [BreakState.ESCALATED] * len(found)
+
+        assert change_the_total_past_the_rules(postgres, settings, by=-1) == order_id
+        kinds = [reconciler.step() for _ in steps(reconciler, clock, 3)]
+        assert kinds == [RoundKind.CHANGES, RoundKind.AGAIN, RoundKind.CHANGES]
+        ended = ledger.breaks(settings.control_dsn)
+        assert {item.state for item in ended} == {BreakState.VANISHED} and len(ended) == len(found)
+        kept = newest_rounds(settings.control_dsn)[RoundKind.AGAIN]
+        assert 0 < kept.comparisons <= len(OF_WAREHOUSE) and kept.trouble == "" and kept.swept_share == 0.0
+
+        a_write_that_a_witness_saw_makes_a_break_of_a_mart_due(postgres, settings, reconciler, clock)
+
+
+def a_write_that_a_witness_saw_makes_a_break_of_a_mart_due(
+    postgres: Cluster, settings: Settings, reconciler: Reconciler, clock: Clock
+) -> None:
+    """Also where no other break ends, and however much of the share is used up; then they rest."""
+    clock.now += FINANCE_SECONDS
+    order_id = change_the_total_past_the_rules(postgres, settings, by=1)
+    reconciler.share.credit = 1.0
+    assert reconciler.step() is RoundKind.FINANCE
+    standing = of_warehouse(settings)
+    assert standing  # the sums; of the order itself nobody has told the reconciler yet
+    reconciler.share.credit = -10.0
+    clock.now += LOOK_SECONDS
+    assert reconciler.go_round() is None
+    seen(settings, of_oltp("oltp.orders", order_id))
+    clock.now += LOOK_SECONDS
+    assert reconciler.step() is RoundKind.SEEN
+    assert reconciler.step() is RoundKind.AGAIN
+    assert of_warehouse(settings) == standing
+    seen(settings, replace(of_oltp("oltp.orders", order_id), what="Again."))
+    clock.now += LOOK_SECONDS
+    assert reconciler.look() is RoundKind.SEEN
+    assert reconciler.go_round() is None
+    assert reconciler.again.may_at > clock.now
+
+
+def of_warehouse(settings: Settings) -> set[int]:
+    """Return the breaks of finance's side that stand."""
+    standing = ledger.breaks(settings.control_dsn, states=[BreakState.OPEN])
+    return {item.break_id for item in standing if item.pair in OF_WAREHOUSE}
+
+
+def change_the_total_past_the_rules(postgres: Cluster, settings: Settings, *, by: int) -> str:
+    """Change the first order's total by so many minor units; return its id."""
+    with behind_the_outbox(postgres, settings.pods[0]) as connection:
+        (order_id,) = connection.execute(
+            """update oltp.orders set lines_minor = lines_minor + %(by)s, total_minor = total_minor + %(by)s
+               where order_id = (select min(order_id::text)::uuid from oltp.orders) returning order_id::text""",
+            {"by": by},
+        ).fetchone() or ("",)
+    return str(order_id)
+
+
+def steps(reconciler: Reconciler, clock: Clock, number: int) -> Iterator[None]:
+    """Let two seconds pass before each of so many steps, whatever the builds have taken."""
+    for _ in range(number):
+        clock.now += LOOK_SECONDS
+        reconciler.share.credit = 1.0
+        yield
+
+
 def test_sightings_that_nothing_compares_are_an_alarm_and_people_are_told(
     settings: Settings, reconciler: Reconciler
 ) -> None:
@@ -370,6 +456,17 @@ def test_an_outbox_row_that_nobody_can_place_asks_for_every_cut() -> None:
     assert target.cuts == (EVERY_CUT, (6, 7)) and target.ids == frozenset({"o1"})
     (target,) = targets([placed, replace(row, place="oltp.orders")], ["pod1"])
     assert target.cuts == ((6, 7),)
+
+
+def test_a_copy_that_is_compared_where_it_stands_does_not_wait_for_a_cut() -> None:
+    view, owner = (KeptSighting(**vars(one), sighting_id=1, seen_at=utc_now()) for one in (of_view("a"), of_oltp("x")))
+    row = replace(owner, place="oltp.orders", aggregate_id="b", sighting_id=2)
+    first, second = targets([row, view], ["pod1"])
+    assert (first.ids, first.pairs) == (frozenset({"a"}), (VIEW,))
+    assert second.ids == frozenset({"b"}) and VIEW not in second.pairs
+    # Of one aggregate the lake is compared first, because a view is mended from it.
+    (both,) = targets([row, replace(view, aggregate_id="b")], ["pod1"])
+    assert both.ids == frozenset({"b"}) and {VIEW, "oltp_lake.order"} <= set(both.pairs)
 
 
 def test_what_is_compared_for_a_sighting_follows_from_its_copy(settings: Settings, shop: Shop) -> None:

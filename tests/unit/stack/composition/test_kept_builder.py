@@ -207,3 +207,15 @@ def test_who_waits_has_its_build_also_when_another_one_was_interrupted(world: Wo
     kept.build_again({"pod1": 3}, False, ["t3"])
     assert world.started[0].again[-1] == ({"pod1": 2}, False, ("t2", "t3"))
     assert waits.is_over and kept._waiting == []
+
+
+def test_what_the_running_process_has_used_is_asked_of_it(
+    world: World, kept: KeptBuilder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = SimpleNamespace(user=3.0, system=1.0, children_user=0.5, children_system=0.25)
+    monkeypatch.setattr(module.psutil, "Process", lambda pid: SimpleNamespace(cpu_times=lambda: used))
+    assert kept.cpu_seconds() == 0.0
+    kept.prepare()
+    assert kept.cpu_seconds() == 4.75
+    world.started[0].child.ended = 0
+    assert kept.cpu_seconds() == 0.0  # it is in the time of this process's children now
