@@ -13,7 +13,6 @@ import pytest
 from contracts.errors import EpochChangedError, StackError
 from contracts.events.envelope import ENVELOPE_COLUMNS
 from derived.lake import (
-    compact,
     connect_lake,
     cut_vector,
     cut_vector_at,
@@ -22,6 +21,7 @@ from derived.lake import (
     migrate_lake,
     read_events,
 )
+from derived.lake_compaction import compact
 from streams.projection import START, FencedError, Position
 from tests.derived_work import EPOCH, NOON, PARTITIONS, FakePod, key_of, order, parked, twice_at_once
 from tests.integration.derived.conftest import Lake

@@ -213,7 +213,9 @@ def test_what_the_running_process_has_used_is_asked_of_it(
     world: World, kept: KeptBuilder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     used = SimpleNamespace(user=3.0, system=1.0, children_user=0.5, children_system=0.25)
-    monkeypatch.setattr(module.psutil, "Process", lambda pid: SimpleNamespace(cpu_times=lambda: used))
+    monkeypatch.setattr(
+        "stack.composition.kept_builder.psutil.Process", lambda _: SimpleNamespace(cpu_times=lambda: used)
+    )
     assert kept.cpu_seconds() == 0.0
     kept.prepare()
     assert kept.cpu_seconds() == 4.75
