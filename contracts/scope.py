@@ -36,11 +36,13 @@ class KeyRange:
 class Scope:
     """What an incremental comparison of a pair in a pod covered: changed keys, suspected keys, and a part of the rest.
 
-    Every aggregate with an event in a cut after `since_cut`, up to `through_cut`, is among `ids`.
+    With `has_changes`, every aggregate with an event in a cut after `since_cut`, up to `through_cut`, is among `ids`.
     """
 
     since_cut: int
     through_cut: int
+    has_changes: bool = True
+    """Whether it holds what changed, too; False: only keys that somebody named, and those with unended breaks."""
     ranges: tuple[KeyRange, ...] = ()
     """The ranges of the sweep, which are compared whether or not anything in them changed."""
     ids: frozenset[str] = frozenset()

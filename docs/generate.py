@@ -281,11 +281,7 @@ Every action is in the audit (`trust.repair_actions`) before anything is touched
 - **Repaired, or in order again**: a break ends as *repaired* only if the audit has what was done about it, about its
   aggregate, or about what its sum is over; otherwise it *vanished*. What found everything right already is
   audited as *nothing to do* and repairs nothing; a view or the marts, computed again, mend only their own breaks.
-- **What stands is compared again** when what it depends on has changed, whoever mended it: breaks of every pair in each
-  of the reconciler's rounds; those of the warehouse, which need a build, within seconds after OLTP, log or lake were
-  mended, a row was written past the rules, a repair or a build did something, or an event of the aggregate came. As
-  often as the reconciler's share pays for it, and less often while it ends nothing: then at the latest every five
-  minutes (`stack/upkeep/again.py`). What nothing has happened to is not compared for that.
+- **What stands is compared again** within seconds after anybody mended what it depends on ([how](../ARCHITECTURE.md)).
 - **A store that cannot be looked at** (a lost file, a dropped table) is no difference but *unknown*, and told to people
   when every try of half an hour was. One command brings it back: `./tieout rebuild` a read model or the warehouse,
   `./tieout restore-lake` the lake, `./tieout republish` the log ([runbooks](runbooks/comparisons.md)).

@@ -29,7 +29,7 @@ from reconcile.pairs import pairs_named
 from reconcile.parked import ParkedAggregate
 from reconcile.pod_reading import read_pod
 from reconcile.residence import NOBODY, Moved
-from reconcile.scoping import PodScope, Prepared, is_small, of_lake, prepare, write_ids
+from reconcile.scoping import PodScope, Prepared, is_small, lacks_nothing, of_lake, prepare, write_ids
 from reconcile.scratch import limit_reached, scratch
 from reconcile.sweep import SweepPlan
 
@@ -196,7 +196,7 @@ class _Run:
         self._parked.clear()
         if ready and stage is Stage.LAKE:
             for pod in ready:
-                self._await_lake(connection, pod)
+                self._await_lake(connection, pod, is_enough=partial(self._lacks_nothing, pod))
         if ready and stage is Stage.WAREHOUSE:
             self._await_build(connection, {pod: self._cuts[pod] for pod in ready})
         for pair, pod in list(self._open(stage)):
@@ -206,7 +206,24 @@ class _Run:
                 self._failed(pair, pod, failure) if failure else self._compare(connection, pair, pod)
             )
 
-    def _await_lake(self, connection: duckdb.DuckDBPyConnection, pod: str) -> None:
+    def _lacks_nothing(self, pod: str, reached: int) -> bool:
+        """Return whether a lake at this cut has all events of what this run compares with it, if that is only keys."""
+        found, dsn = self._scopes.get(pod), self._context.pods[pod]
+        if found is None or found.aggregates.has_changes or self._moved.get(pod, NOBODY):
+            return False
+        cuts = found.cuts if any(pair.sweep is Sweep.CUTS and pair.stage is Stage.LAKE for pair in self._pairs) else ()
+        if any(through > reached for _, through in cuts):
+            return False
+        return lacks_nothing(dsn, cut=self._cuts[pod], reached=reached, ids=found.aggregates.ids)
+
+    def _await_lake(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        pod: str,
+        *,
+        is_enough: Callable[[int], bool] = lambda _reached: False,
+    ) -> None:
+        """Wait until the lake has the pod's cut, or as much of it as is enough."""
         cut, lake = self._cuts[pod], copy_named("lake")
         # If the log has lost entries, the lake waits for their repair, and the repair begins only after this run. So
         # wait only briefly.
@@ -221,7 +238,7 @@ class _Run:
         def has_arrived() -> bool:
             nonlocal reached
             reached = self._context.lake_cut(connection, pod)
-            return reached >= cut
+            return reached >= cut or is_enough(reached)
 
         try:
             if not wait_for(self._context, has_arrived, allowed):

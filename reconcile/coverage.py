@@ -43,9 +43,12 @@ LOCK = 0x636F76657261
 READ = """
 select c.pair, c.pod, f.cut as followed_cut, c.above, c.through, c.cut, c.compared_at
 from reconcile.coverage as c join reconcile.followed as f on f.pair = c.pair and f.pod = c.pod
+where %(pairs)s::text[] is null or c.pair = any(%(pairs)s)
 order by c.pair, c.pod, c.above nulls first
 """
-FORGET = "delete from reconcile.coverage where pair = %(pair)s and pod = %(pod)s"
+FORGET = """
+delete from reconcile.coverage where pair = %(pair)s and pod = %(pod)s and above is not distinct from %(above)s
+"""
 KEEP = """
 insert into reconcile.coverage (pair, pod, above, through, cut, compared_at)
 values (%(pair)s, %(pod)s, %(above)s, %(through)s, %(cut)s, %(compared_at)s)
@@ -63,10 +66,10 @@ def migrate(control_dsn: str) -> None:
         connection.execute(TABLES)
 
 
-def read_coverage(control_dsn: str) -> dict[tuple[str, str], Coverage]:
-    """Return (pair, pod) -> coverage, for the pairs of which everything was compared at least once."""
+def read_coverage(control_dsn: str, pairs: Collection[str] | None = None) -> dict[tuple[str, str], Coverage]:
+    """Return (pair, pod) -> coverage, for those of these pairs (None: all) of which everything was compared once."""
     with psycopg.connect(control_dsn, row_factory=dict_row) as connection:
-        return _read(connection)
+        return _read(connection, pairs)
 
 
 def compared_since(control_dsn: str, pod: str, pairs: Collection[str], cut: int) -> datetime | None:
@@ -74,7 +77,7 @@ def compared_since(control_dsn: str, pod: str, pairs: Collection[str], cut: int)
 
     None when a change up to `cut` was not compared yet, or when a key was never compared.
     """
-    known = read_coverage(control_dsn)
+    known = read_coverage(control_dsn, pairs)
     found = [known.get((pair, pod)) for pair in pairs]
     if not found or any(one is None or one.cut < cut for one in found):
         return None
@@ -85,19 +88,21 @@ def keep_coverage(control_dsn: str, results: Sequence[PairResult]) -> None:
     """Record which keys these results cover. Call it only after the ledger of breaks has recorded the results."""
     with psycopg.connect(control_dsn, row_factory=dict_row) as connection:
         connection.execute("select pg_advisory_xact_lock(%s)", (LOCK,))
-        known = _read(connection)
+        known = _read(connection, {result.pair for result in results})
         for result in results:
-            if not result.is_of_keys:
-                continue
-            after = covered(known.get((result.pair, result.pod)), result)
-            if after is not None:
-                _write(connection, after)
+            before = known.get((result.pair, result.pod))
+            after = covered(before, result) if result.is_of_keys else None
+            if after is not None and after != before:
+                _write(connection, before, after)
+                known[result.pair, result.pod] = after
 
 
-def _read(connection: psycopg.Connection[dict[str, Any]]) -> dict[tuple[str, str], Coverage]:
+def _read(
+    connection: psycopg.Connection[dict[str, Any]], pairs: Collection[str] | None
+) -> dict[tuple[str, str], Coverage]:
     parts: dict[tuple[str, str], list[Part]] = {}
     followed: dict[tuple[str, str], int] = {}
-    for row in connection.execute(READ):
+    for row in connection.execute(READ, {"pairs": None if pairs is None else list(pairs)}):
         key = (row["pair"], row["pod"])
         followed[key] = row["followed_cut"]
         keys = KeyRange(above=row["above"], through=row["through"])
@@ -107,12 +112,18 @@ def _read(connection: psycopg.Connection[dict[str, Any]]) -> dict[tuple[str, str
     }
 
 
-def _write(connection: psycopg.Connection[dict[str, Any]], coverage: Coverage) -> None:
-    at = {"pair": coverage.pair, "pod": coverage.pod}
-    connection.execute(FORGET, at)
-    connection.execute(FOLLOW, {**at, "cut": coverage.cut})
+def _write(connection: psycopg.Connection[dict[str, Any]], before: Coverage | None, after: Coverage) -> None:
+    """Write the parts that are others now; a round changes some of hundreds."""
+    at = {"pair": after.pair, "pod": after.pod}
+    parts = set(before.parts) if before else set()
     with connection.cursor() as cursor:
+        cursor.execute(FOLLOW, {**at, "cut": after.cut})
+        cursor.executemany(FORGET, [{**at, "above": part.keys.above} for part in parts - set(after.parts)])
         cursor.executemany(
             KEEP,
-            [{**at, **vars(part.keys), "cut": part.cut, "compared_at": part.compared_at} for part in coverage.parts],
+            [
+                {**at, **vars(part.keys), "cut": part.cut, "compared_at": part.compared_at}
+                for part in after.parts
+                if part not in parts
+            ],
         )

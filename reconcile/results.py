@@ -40,6 +40,7 @@ alter table reconcile.results add column if not exists is_whole boolean not null
 alter table reconcile.results add column if not exists moment bigint;
 create index if not exists results_by_moment on reconcile.results
     (pair, pod, moment desc nulls last, checked_at desc, result_id desc);
+alter table reconcile.results add column if not exists has_changes boolean not null default true;
 create index if not exists results_whole on reconcile.results (pod, cut) where is_whole;
 comment on table reconcile.results is 'One row per comparison of a pair in a pod; result holds levels and samples.';
 """
@@ -49,11 +50,12 @@ LOCK = 0x7265636F6E63
 INSERT = """
 insert into reconcile.results (
     pair, pod, verdict, cut, compared, missing, extra, different, duplicates, checked_at, seconds, reason, is_whole,
-    moment, result
+    has_changes, moment, result
 )
 values (
     %(pair)s, %(pod)s, %(verdict)s, %(cut)s, %(compared)s, %(missing)s, %(extra)s, %(different)s, %(duplicates)s,
     %(checked_at)s, %(seconds)s, %(reason)s, %(is_whole)s,
+    %(has_changes)s,
     -- One that was given no number stands beside the newest, and time decides between them.
     coalesce(%(moment)s, (
         select max(moment) from reconcile.results where pair = %(pair)s and pod = %(pod)s
@@ -64,12 +66,27 @@ values (
 NEWEST_FIRST = "moment desc nulls last, checked_at desc, result_id desc"
 """Order of results by what they have seen: a slow comparison is older than a fast one that began after it."""
 
-LATEST = f"select distinct on (pair, pod) result from reconcile.results order by pair, pod, {NEWEST_FIRST}"
+# Each pair and pod is looked up in the index, and so is its newest row. `distinct on` would read every result that is
+# kept, and a reconciler makes some thousands in an hour.
+NEWEST = f"""
+with recursive known as (
+    (select pair, pod from reconcile.results order by pair, pod limit 1)
+    union all
+    select following.pair, following.pod from known cross join lateral (
+        select pair, pod from reconcile.results where (pair, pod) > (known.pair, known.pod) order by pair, pod limit 1
+    ) as following
+),
+newest as (
+    select known.pair, known.pod, one.verdict, one.result from known cross join lateral (
+        select verdict, result from reconcile.results as one where one.pair = known.pair and one.pod = known.pod
+        order by {NEWEST_FIRST} limit 1
+    ) as one
+)"""
+LATEST = f"{NEWEST} select result from newest order by pair, pod"
 UNKNOWN_SINCE = f"""
+{NEWEST}
 select newest.pair, newest.pod, min(tried.checked_at) as since
-from (
-    select distinct on (pair, pod) pair, pod, verdict from reconcile.results order by pair, pod, {NEWEST_FIRST}
-) as newest
+from newest
 join reconcile.results as tried using (pair, pod)
 where newest.verdict = 'unknown' and tried.checked_at > coalesce((
     select max(looked.checked_at) from reconcile.results as looked
@@ -82,7 +99,7 @@ select result from reconcile.results where pair = %(pair)s and pod = %(pod)s ord
 """
 COMPARED = """
     pod = %(pod)s and pair = any(%(pairs)s) and (verdict in ('consistent', 'inconsistent') or compared > 0)
-    and (is_whole or %(is_partial)s)
+    and (is_whole or has_changes and %(is_partial)s)
     and (cut <= %(epoch_base)s or checked_at >= %(epoch_opened_at)s or %(epoch_opened_at)s::timestamptz is null)
 """
 NEWEST_COMPLETE_CUT = f"""
@@ -216,7 +233,8 @@ def answered_since(
 ) -> list[PairResult]:
     """Return the newest result of each of `pairs` in a pod at `since_cut` or later, complete or incremental.
 
-    Results without a comparison (late or unknown) do not count; a pair without a result that counts is left out.
+    Results without a comparison (late or unknown), or of named keys alone, do not count; a pair without a result that
+    counts is left out.
     """
     bound = {
         "pod": pod,
@@ -246,6 +264,7 @@ def _row(result: PairResult) -> dict[str, Any]:
     return {
         **row,
         "is_whole": answer.get("is_whole", True),
+        "has_changes": result.scope is None or result.scope.has_changes,
         "verdict": result.verdict.value,
         "checked_at": result.checked_at,
         "moment": result.moment,

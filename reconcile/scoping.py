@@ -61,6 +61,17 @@ from oltp.cuts where cut >= %(cut)s order by cut limit 1
 CHANGED = """
 select distinct aggregate_id from oltp.outbox where xid >= %(xmax)s::xid8 or xid = any(%(xip)s::xid8[])
 """
+REACHED = """
+select pg_snapshot_xmax(reached.snapshot)::text, array(select pg_snapshot_xip(reached.snapshot)::text)
+from oltp.cuts as reached join oltp.cuts as later on later.epoch = reached.epoch
+where reached.cut = %(reached)s and later.cut = %(cut)s
+"""
+HAS_LATER = """
+select exists (
+    select from oltp.outbox
+    where (xid >= %(xmax)s::xid8 or xid = any(%(xip)s::xid8[])) and aggregate_id = any(%(ids)s)
+)
+"""
 # A payment must have its order's currency, and a refund changes what its payment and its order may still refund. So
 # when we compare a payment or refund, we also compare the aggregates that it names.
 NAMED = """
@@ -117,6 +128,8 @@ def is_small(dsn: str, orders_max: int) -> bool:
 
 def prepare(lake: duckdb.DuckDBPyConnection, pod: str, dsn: str, plan: SweepPlan, lake_cut: int) -> Prepared:
     """Read the ids that changed in the lake, which is complete up to `lake_cut`, and compute the swept ranges."""
+    if not plan.has_changes:
+        return Prepared(plan=plan, swept=(), lake_ids=frozenset(), lake_cut=lake_cut)
     rows = lake.execute(CHANGED_IN_LAKE, {"pod": pod, "cut": plan.since_cut}).fetchall()
     with psycopg.connect(dsn, autocommit=True) as connection:
         swept = _swept(connection, plan)
@@ -161,8 +174,9 @@ def at_the_cut(prepared: Prepared, connection: psycopg.Connection[Any], cut: int
     base = connection.execute(BASE, {"cut": plan.since_cut}).fetchone()
     if plan.since_cut >= cut or base is None or base[1] != epoch:
         return None
-    changed = connection.execute(CHANGED, {"xmax": base[2], "xip": base[3]}).fetchall()
-    ids = prepared.lake_ids | {row[0] for row in changed}
+    ids = prepared.lake_ids
+    if plan.has_changes:
+        ids |= {row[0] for row in connection.execute(CHANGED, {"xmax": base[2], "xip": base[3]})}
     aggregates = _with_named(connection, scope_of(plan, prepared.swept, ids, cut))
     return PodScope(aggregates=aggregates, **_of_log(connection, plan, cut))
 
@@ -193,10 +207,26 @@ def _of_log(connection: psycopg.Connection[Any], plan: SweepPlan, cut: int) -> d
     def end(keys: KeyRange, number: int) -> str | None:
         return cut_text(bounds(keys)[0] + number) if size(keys) > number else None
 
-    seen = (KeyRange(above=cut_text(after), through=cut_text(min(through, cut))) for after, through in plan.seen_cuts)
+    seen = tuple(
+        KeyRange(above=cut_text(after), through=cut_text(min(through, cut))) for after, through in plan.seen_cuts
+    )
+    if named := () if plan.has_changes else tuple(merged(list(map(bounds, seen)))):
+        log = Scope(since_cut=plan.since_cut, through_cut=cut, has_changes=False, ranges=seen, unit=ScopeUnit.CUT)
+        return {"cuts": named, "log": log}
     ranges = (*taken(plan.cut_parts, max(math.ceil((cut - first) * plan.share), 1), size, end), *seen)
     log = Scope(since_cut=plan.since_cut, through_cut=cut, ranges=ranges, unit=ScopeUnit.CUT)
     return {"cuts": tuple(merged([(plan.since_cut, cut), *map(bounds, ranges)])), "log": log}
+
+
+def lacks_nothing(dsn: str, *, cut: int, reached: int, ids: Collection[str]) -> bool:
+    """Return whether none of these aggregates has an event that a copy at cut `reached` lacks: then it is as it will be
+    at the later `cut`, for them. False when that cannot be told, as cuts are pruned or of two epochs.
+    """
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        base = connection.execute(REACHED, {"reached": reached, "cut": cut}).fetchone()
+        if base is None:
+            return False
+        return not _one(connection, HAS_LATER, {"xmax": base[0], "xip": base[1], "ids": sorted(ids)})[0]
 
 
 def write_ids(connection: duckdb.DuckDBPyConnection, pod: str, ids: Collection[str]) -> None:

@@ -76,6 +76,8 @@ class SweepPlan:
     """The same for the log: ranges of cuts."""
     share: float
     """The share of all keys that is swept, from 0 to 1."""
+    has_changes: bool = True
+    """Whether what changed is compared, too; what a run without it finds moves no coverage."""
     suspects: frozenset[str] = frozenset()
     """Aggregates with unended breaks; only another comparison can end these breaks."""
     whole_pairs: frozenset[str] = frozenset()
@@ -102,6 +104,8 @@ def covered(before: Coverage | None, result: PairResult) -> Coverage | None:
     through = min(cut, scope.through_cut) if scope else cut
     if result.late_keys:
         through = min(through, before.cut if before else 0)
+    if scope is not None and not scope.has_changes:
+        through = before.cut if before else 0
     if scope is None:
         whole = Part(keys=KeyRange(), cut=cut, compared_at=result.checked_at)
         return Coverage(pair=result.pair, pod=result.pod, cut=through, parts=(whole,))
@@ -174,9 +178,12 @@ def planned(
 
 
 def narrowed(plan: SweepPlan, seen: SeenKeys) -> SweepPlan:
-    """Return the plan of a run that looks at what was seen at once, and sweeps nothing besides."""
+    """Return the plan of a run that looks at what was seen and at what has breaks, and at nothing besides.
+
+    What changed meanwhile is left to the rounds, so that the run need not wait until a copy has that.
+    """
     suspects = plan.suspects | seen.ids
-    return replace(plan, parts=(), cut_parts=(), share=0.0, suspects=suspects, seen_cuts=seen.cuts)
+    return replace(plan, parts=(), cut_parts=(), share=0.0, has_changes=False, suspects=suspects, seen_cuts=seen.cuts)
 
 
 def _by_age(coverages: Sequence[Coverage]) -> tuple[KeyRange, ...]:
@@ -229,6 +236,7 @@ def scope_of(plan: SweepPlan, swept: tuple[KeyRange, ...], ids: Collection[str],
     return Scope(
         since_cut=plan.since_cut,
         through_cut=through_cut,
+        has_changes=plan.has_changes,
         ranges=swept,
         ids=everything,
         id_count=len(everything),

@@ -1,8 +1,8 @@
 """Which keys the comparison after a repair must look at: those that the repair touched, or every key of the pod.
 
 The comparison is narrowed only where the repair can name everything that it wrote, and where the ledger has every key
-that differed. It then also looks at what changed since the last comparison and at every key with an unended break
-(`repair/sweeping.py`). Everywhere else it is complete.
+that differed. It then also looks at every key with an unended break (`repair/sweeping.py`), and what changed meanwhile
+is left to the reconciler's rounds. Everywhere else it is complete.
 
 Belongs here: that decision, on values. Does not belong here: comparing (`reconcile/`), which pairs and pods are
 compared again (`repair/repair_run.py`).

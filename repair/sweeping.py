@@ -34,11 +34,11 @@ def plans_for(
 ) -> dict[str, SweepPlan]:
     """Return pod -> plan of an incremental comparison of these pairs; without a plan, everything is compared.
 
-    With `seen` (pod -> what witnesses named) the comparison looks at this, at what changed and at what has breaks, and
-    sweeps nothing. `absent` are the copies that this system does not have.
+    With `seen` (pod -> what witnesses or a repair named) the comparison looks at this and at what has breaks, and at
+    nothing else. `absent` are the copies that this system does not have.
     """
-    coverages = read_coverage(control_dsn)
     chosen = [pair for pair in pairs_named(pairs) if pair.sweep is not Sweep.WHOLE and pair.copy not in absent]
+    coverages = read_coverage(control_dsn, [pair.name for pair in chosen])
     of_cuts = [pair.name for pair in chosen if pair.sweep is Sweep.CUTS]
     plans = {}
     for pod in pods:

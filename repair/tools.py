@@ -32,8 +32,8 @@ class Recheck(Protocol):
     ) -> Sequence[PairResult]:
         """Return the results, with all keys that differ.
 
-        In a pod that is in `keys` (pod -> aggregate ids) only these ids are compared, with what changed since the last
-        comparison and what has unended breaks; the scope of such a result says so. In other pods every key is.
+        In a pod that is in `keys` (pod -> aggregate ids) only these ids and what has unended breaks are compared; the
+        scope of such a result says so. In other pods every key is.
 
         `build` brings the warehouse to the cuts, where a pair needs that; None: it is built as far as it is missing.
         """

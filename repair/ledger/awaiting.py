@@ -2,7 +2,8 @@
 
 What happened is told by three records: an upstream break has ended, a witness saw a write, a repair changed something.
 Each names a pod, and a merchant or an aggregate if it can. Times are compared with a margin: what is named once too
-often is compared once more, and nothing else.
+often is compared once more, and nothing else. A break that a repair may still claim is left to it for OPEN_SECONDS: the
+repair compares it again itself, and a build for it would only be in its way.
 
 Belongs here: this read, of the newest LOOKED_AT of each. Does not belong here: comparing again, and how often
 (`stack/upkeep/again.py`); what pods and warehouse tell themselves (the same).
@@ -20,7 +21,9 @@ import psycopg
 LOOKED_AT = 1_000
 """At most this many breaks, and records of each kind: one of them is enough for a comparison of all suspects."""
 
-# A break of a sum names a merchant or nothing; a sighting names an aggregate or nothing; an action names a pod.
+OPEN_SECONDS = 60.0
+
+# A break of a sum names a merchant or nothing, a sighting an aggregate or nothing, an action what its causes name.
 AWAITING = """
 with asked as (select * from unnest(%(pods)s::text[], %(since)s::timestamptz[]) as asked (pod, since)),
 waiting as (
@@ -28,7 +31,10 @@ waiting as (
            substr(b.aggregate_key, length(split_part(b.aggregate_key, '/', 1))
                + length(split_part(b.aggregate_key, '/', 2)) + 3) as aggregate_id
     from trust.breaks as b join asked on asked.pod = b.pod
-    where b.ended_at is null and b.state in ('open', 'escalated') and b.pair = any(%(pairs)s)
+    where b.ended_at is null and b.pair = any(%(pairs)s) and (
+        b.state = 'escalated'
+        or b.state = 'open' and b.first_seen_at < %(now)s::timestamptz - make_interval(secs => %(open_seconds)s)
+    )
     order by b.break_id desc limit %(looked_at)s
 ),
 mended as (
@@ -47,13 +53,19 @@ written as (
     where s.seen_at > (select min(since) from waiting) and (s.copy is null or s.copy = any(%(copies)s))
     order by s.seen_at desc limit %(looked_at)s
 ),
-done as (
-    select pod.pod, null::text as merchant_id, null::text as aggregate_id, a.ended_at as at
-    from trust.repair_actions as a cross join lateral unnest(string_to_array(a.pod, ',')) as pod (pod)
+acted as (
+    select a.pod, a.causes, a.ended_at from trust.repair_actions as a
     where a.started_at > (select min(since) from waiting) - %(longest)s::interval
       and a.ended_at > (select min(since) from waiting)
       and a.changed is distinct from 0 and a.store = any(%(copies)s)
     order by a.ended_at desc limit %(looked_at)s
+),
+done as (
+    select pod.pod, cause.merchant_id, null::text as aggregate_id, acted.ended_at as at
+    from acted cross join lateral unnest(string_to_array(acted.pod, ',')) as pod (pod)
+    left join lateral (
+        select distinct c.merchant_id from trust.breaks as c where c.break_id = any(acted.causes)
+    ) as cause on true
 ),
 happened as (select * from mended union all select * from written union all select * from done)
 select w.pair, w.pod, w.aggregate_key,
@@ -85,9 +97,10 @@ def awaiting(
     copies: Collection[str],
     since: Mapping[str, datetime],
     *,
+    now: datetime,
     own_run: str = "",
 ) -> list[Awaiting]:
-    """Return the newest breaks of these pairs that are open or before people, in the pods of `since`.
+    """Return the newest breaks of these pairs that are before people, or open for long, in the pods of `since`.
 
     `since` maps a pod to when its last comparison of these pairs began, `copies` are the stores (besides OLTP) that the
     pairs depend on. What the comparison `own_run` has ended itself is nothing new.
@@ -98,6 +111,8 @@ def awaiting(
         "pods": list(since),
         "since": list(since.values()),
         "own_run": own_run,
+        "now": now,
+        "open_seconds": OPEN_SECONDS,
         "longest": LONGEST,
         "looked_at": LOOKED_AT,
     }

@@ -5,8 +5,9 @@ rare; its breaks are compared again at once when something that they may depend 
 lake was mended, a row was written past the rules, a repair did something, an event of the aggregate was committed, or
 somebody built the warehouse. When nothing changes, nothing is compared for them.
 
-Between two such rounds lies the time in which the share earns what the one before took. After a round that ended no
-break it is twice as long, and so on, up to the time between finance's rounds.
+Between two such rounds lies the time in which half of the share earns what the one before took. A build by somebody
+else may have mended any of them, or none: for builds the pause is twice as long after each round that ended no break,
+up to the time between finance's rounds.
 
 Belongs here: this decision, and the reads for it. Does not belong here: comparing (`stack/upkeep/reconciler.py`), the
 ledger's part of the reads (`repair/ledger/awaiting.py`).
@@ -30,6 +31,8 @@ from repair.ledger.awaiting import Awaiting, awaiting
 
 LOOK_SECONDS = 2.0
 """How often it is asked whether something has happened."""
+OF_SHARE = 0.5
+"""How much of the share these rounds take at most; the others find what no witness sees."""
 CLOCKS_APART = timedelta(seconds=5)
 """What happened this long before a comparison began counts as happened since: several clocks tell the times."""
 NEVER = datetime(2000, 1, 1, tzinfo=UTC)
@@ -71,6 +74,8 @@ class Again:
     """The newest snapshot of a build when that comparison ended."""
     may_at: float = 0.0
     """When the next round may begin, by the reconciler's monotonic clock."""
+    may_follow_build_at: float = 0.0
+    """The same for one that only a build asks for."""
     looked_at: float = float("-inf")
     idle: int = 0
     """How many rounds in succession ended no break."""
@@ -82,11 +87,10 @@ class Again:
         self.looked_at = now
         since = {pod.pod: self.since.get(pod.pod, NEVER) for pod in self.settings.pods}
         control = self.connections.to(self.settings.control_dsn)
-        standing = awaiting(control, OF_WAREHOUSE, STORES, since, own_run=self.run)
+        standing = awaiting(control, OF_WAREHOUSE, STORES, since, now=self.clock(), own_run=self.run)
         if not standing:
             return {}
-        built = self._built()
-        is_built = built > self.built
+        is_built = now >= self.may_follow_build_at and self._built() > self.built
         found: dict[str, frozenset[str]] = {}
         for pod in since:
             mine = [one for one in standing if one.pod == pod]
@@ -108,8 +112,9 @@ class Again:
     def rest(self, now: float, cpu_seconds: float, share: float, *, has_ended: bool, seconds_max: float) -> None:
         """Choose when the next round may begin, after one that took this processor time."""
         self.idle = 0 if has_ended else self.idle + 1
-        pause = cpu_seconds / share * 2.0 ** min(max(self.idle - 1, 0), 16)
-        self.may_at = now + min(max(pause, LOOK_SECONDS), seconds_max)
+        pause = max(cpu_seconds / (share * OF_SHARE), LOOK_SECONDS)
+        self.may_at = now + min(pause, seconds_max)
+        self.may_follow_build_at = now + min(pause * 2.0 ** min(self.idle, 16), seconds_max)
 
     def _built(self) -> int:
         row = self.connections.to(self.settings.catalog_dsn).execute(BUILT, {"after": self.built}).fetchone()

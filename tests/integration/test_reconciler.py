@@ -23,10 +23,12 @@ from derived.lake import connect_lake
 from reconcile import results, sightings
 from reconcile.comparison_run import run_pairs
 from reconcile.context import ReconcileContext
+from reconcile.coverage import read_coverage
 from reconcile.pairs import pairs_of
 from reconcile.rounds import RESTING, is_reconciling, newest_rounds
 from reconcile.sweep import SeenKeys
 from repair import ledger
+from repair.ledger.awaiting import OPEN_SECONDS
 from repair.sweeping import plans_for
 from stack.composition.comparison import build_reconcile_context
 from stack.composition.kept_builder import KeptBuilder
@@ -222,6 +224,34 @@ def an_aggregate_that_was_seen_in_oltp_is_compared_by_the_pairs_that_read_its_ta
     assert sightings.waiting_sightings(settings.control_dsn) == []
 
 
+def test_what_has_no_event_that_the_lake_lacks_is_compared_without_waiting_for_it(
+    postgres: Cluster, settings: Settings, shop: Shop, reconciler: Reconciler
+) -> None:
+    reconciler.step()
+    followed = {key: one.cut for key, one in read_coverage(settings.control_dsn).items()}
+    # From here on nothing brings the lake to a new cut.
+    reconciler.build_context = partial(build_reconcile_context, lag_seconds_max=0.2)
+    with behind_the_outbox(postgres, settings.pods[0]) as connection:
+        ids = connection.execute("select order_id::text from oltp.orders order by 1 limit 2").fetchall()
+        connection.execute("update oltp.orders set customer_id = 'eve' where order_id = %s", ids[0])
+    seen(settings, of_oltp("oltp.orders", ids[0][0]))
+    assert reconciler.step() is RoundKind.SEEN
+    (found,) = ledger.breaks(settings.control_dsn)
+    assert (found.pair, found.key) == ("oltp_lake.order", ids[0])
+    assert sightings.waiting_sightings(settings.control_dsn) == []
+    # It says nothing of what changed meanwhile, so that neither coverage nor a certificate counts it.
+    assert {key: one.cut for key, one in read_coverage(settings.control_dsn).items()} == followed
+    (kept,) = results.answered_since(settings.control_dsn, "pod1", ["oltp_lake.order"], since_cut=0)
+    assert kept.scope is None and kept.cut != found.last_seen_cut
+
+    order_id = shop.order().order_id
+    seen(settings, of_oltp("oltp.orders", order_id))
+    assert reconciler.step() is RoundKind.SEEN
+    newest = {(one.pair, one.pod): one for one in results.latest_results(settings.control_dsn)}
+    assert newest["oltp_lake.order", "pod1"].verdict is Verdict.LATE
+    assert len(sightings.waiting_sightings(settings.control_dsn)) == 1
+
+
 @pytest.mark.long
 def test_finance_has_its_turn(settings: Settings, reconciler: Reconciler, clock: Clock) -> None:
     reconciler.step()
@@ -275,6 +305,7 @@ def a_write_that_a_witness_saw_makes_a_break_of_a_mart_due(
     order_id = change_the_total_past_the_rules(postgres, settings, by=1)
     reconciler.share.credit = 1.0
     assert reconciler.step() is RoundKind.FINANCE
+    reconciler.again.clock = lambda: utc_now() + timedelta(seconds=OPEN_SECONDS)
     standing = of_warehouse(settings)
     assert standing  # the sums; of the order itself nobody has told the reconciler yet
     reconciler.share.credit = -10.0

@@ -18,10 +18,13 @@ from reconcile.sweep import (
     SUSPECTS_MAX,
     Coverage,
     Part,
+    SeenKeys,
     covered,
     cut_text,
     merged,
+    narrowed,
     planned,
+    scope_of,
     taken,
 )
 from tests import values
@@ -106,6 +109,24 @@ def after_one(known: Coverage, one: PairResult) -> Coverage:
 
 def plan(minute: float, *known: Coverage | None, **suspects: list[str | None]):
     return planned(known, suspects, [LOG], at(minute))
+
+
+def test_what_named_keys_alone_were_compared_for_moves_no_coverage() -> None:
+    known = after(result(0, cut=7), result(10, KeyRange(through="g"), cut=9, through=9))
+    scope = Scope(since_cut=5, through_cut=5, has_changes=False, ids=frozenset({"a"}), id_count=1)
+    named = values.result_of("p", cut=12, checked_at=at(20), scope=scope)
+    assert covered(known, named) == known
+    assert covered(None, named) is None
+
+
+def test_a_plan_for_what_was_seen_compares_that_and_suspects_alone() -> None:
+    made = plan(10, after(result(0)), p=["a"])
+    assert made is not None and made.has_changes
+    seen = narrowed(made, SeenKeys(ids=frozenset({"b"}), cuts=((2, 3),)))
+    assert (seen.parts, seen.cut_parts, seen.share, seen.has_changes) == ((), (), 0.0, False)
+    assert (seen.suspects, seen.seen_cuts, seen.since_cut) == ({"a", "b"}, ((2, 3),), made.since_cut)
+    scope = scope_of(seen, (), [], 9)
+    assert (scope.ids, scope.has_changes) == ({"a", "b"}, False)
 
 
 def test_a_plan_begins_at_the_oldest_part_and_takes_as_much_as_time_has_passed() -> None:
