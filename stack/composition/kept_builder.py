@@ -48,6 +48,9 @@ class KeptBuilder:
     project_changed_at: Callable[[], float] = project_changed_at
     _stack: ExitStack = field(default_factory=ExitStack)
     _builder: WarehouseBuilder | None = None
+    _ended_cpu: float = 0.0
+    _running_cpu: float = 0.0
+    """Processor seconds of the processes that have ended, and of the one that runs, as last known."""
     _project_at: float = 0.0
     """When the project's files had changed last, as the process has read them."""
     _lock: threading.RLock = field(default_factory=threading.RLock)
@@ -89,15 +92,13 @@ class KeptBuilder:
         return mine.cuts
 
     def cpu_seconds(self) -> float:
-        """Return the processor time of the process that runs; what an ended one took is this process's children's."""
+        """Return the processor time of all processes that have built so far, of an ended one as it was last known."""
         known = self._builder
-        if known is None or known.child.poll() is not None:
-            return 0.0
-        try:
-            times = psutil.Process(known.child.pid).cpu_times()
-        except psutil.Error:  # it has just ended
-            return 0.0
-        return float(times.user + times.system + times.children_user + times.children_system)
+        if known is not None and known.child.poll() is None:
+            with suppress(psutil.Error):  # it has just ended
+                times = psutil.Process(known.child.pid).cpu_times()
+                self._running_cpu = float(times.user + times.system + times.children_user + times.children_system)
+        return self._ended_cpu + self._running_cpu
 
     def close(self) -> None:
         """End the process. One that builds ends by itself when this process does, because its input ends."""
@@ -131,6 +132,7 @@ class KeptBuilder:
         return self._builder
 
     def _end(self) -> None:
+        self._ended_cpu, self._running_cpu = self.cpu_seconds(), 0.0
         self._builder = None
         self._stack.close()
 

@@ -4,7 +4,8 @@ It goes round after round. What a witness saw is compared first, and at once: al
 and on credit that the rounds after it pay back. Otherwise a round compares what changed,
 what has breaks, and the next part of the sweep; every FINANCE_SECONDS a round also builds the warehouse and compares
 finance's side. A break of finance's side does not wait for that when what it depends on has changed: it is compared
-again alone, and on credit, too. A round begins only when the share has earned the time that the rounds before it took.
+again alone. Rounds with a build take a loan (`cpu_share.py`), so that they slow the others and never stop them. A round begins
+only when the share has earned the time that the rounds before it took.
 No snapshot is open while a round waits (`reconcile/comparison_run.py`).
 
 Belongs here: which round is next, and what it takes. Does not belong here: the worker and its two lanes
@@ -71,10 +72,20 @@ class RoundKind(StrEnum):
     """The same as `changes`, and finance's side: the warehouse is built first."""
 
 
+BUILDING = frozenset({RoundKind.AGAIN, RoundKind.FINANCE})
+"""The rounds that build the warehouse first."""
+
+
 def cpu_seconds() -> float:
-    """Return the processor time of this process and of its ended children, in seconds."""
-    mine, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    return mine.ru_utime + mine.ru_stime + children.ru_utime + children.ru_stime
+    """Return the processor time of this process, in seconds."""
+    mine = resource.getrusage(resource.RUSAGE_SELF)
+    return mine.ru_utime + mine.ru_stime
+
+
+def ended_cpu_seconds() -> float:
+    """Return the processor time of this process's ended children, in seconds."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return children.ru_utime + children.ru_stime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +105,7 @@ class Reconciler:
     clock: Clock = utc_now
     monotonic: Callable[[], float] = time.monotonic
     cpu_seconds: Callable[[], float] = cpu_seconds
+    ended_cpu_seconds: Callable[[], float] = ended_cpu_seconds
     connections: Connections = field(default_factory=Connections)
     build_context: Callable[..., ReconcileContext] = build_reconcile_context
     builder: KeptBuilder | None = None
@@ -129,7 +141,7 @@ class Reconciler:
         if self.finance_at is None:
             self.finance_at = now
         self.share.earn(now)
-        if self.share.may_begin() and now - self.finance_at >= FINANCE_SECONDS:
+        if self.share.may_borrow() and now - self.finance_at >= FINANCE_SECONDS:
             self._round(RoundKind.FINANCE, lambda: self._compare_all(with_finance=True))
             self.finance_at = self.monotonic()
             return RoundKind.FINANCE
@@ -142,7 +154,7 @@ class Reconciler:
 
     def _compare_due(self, now: float) -> bool:
         """Compare the breaks of finance's side that are due again, if there are any; return whether there were."""
-        due = self.again.due(now) if self.share.may_begin(is_urgent=True) else {}
+        due = self.again.due(now) if self.share.may_borrow(is_urgent=True) else {}
         if not due:
             return False
         ended = 0
@@ -189,7 +201,8 @@ class Reconciler:
 
     def _round(self, kind: RoundKind, work: Callable[[], tuple[int, float]]) -> float:
         """Run one round, take what it used off the share, store what it took; return that in processor seconds."""
-        began, used, paid, trouble, compared, swept = self.clock(), self._used(), self.share.spent, "", 0, 0.0
+        began, used, paid, trouble, compared, swept = self.clock(), self.cpu_seconds(), self.share.spent, "", 0, 0.0
+        built = self._built()
         self.depth += 1
         try:
             compared, swept = work()
@@ -199,25 +212,29 @@ class Reconciler:
         finally:
             self.depth -= 1
         # Without what a round in between, or of another lane, has taken.
-        spent = max(self._used() - used - (self.share.spent - paid), 0.0)
-        self.share.spend(spent)
+        spent, elsewhere = max(self.cpu_seconds() - used - (self.share.spent - paid), 0.0), 0.0
+        if kind in BUILDING:
+            elsewhere = self._built() - built
+            self.share.lend(spent, elsewhere)
+        else:
+            self.share.spend(spent)
         keep_round(
             self.settings.control_dsn,
             Round(
                 kind=kind,
                 began_at=began,
                 ended_at=self.clock(),
-                cpu_seconds=round(spent, 3),
+                cpu_seconds=round(spent + elsewhere, 3),
                 comparisons=compared,
                 swept_share=swept,
                 trouble=trouble,
             ),
         )
-        return spent
+        return spent + elsewhere
 
-    def _used(self) -> float:
-        """Return the processor time of this process and of its builds; a kept builder has not ended, so it is asked."""
-        return self.cpu_seconds() + (0.0 if self.builder is None else self.builder.cpu_seconds())
+    def _built(self) -> float:
+        """Return the processor time of all builds until now, which another process does."""
+        return self.ended_cpu_seconds() if self.builder is None else self.builder.cpu_seconds()
 
     def _compare_all(self, *, with_finance: bool) -> tuple[int, float]:
         """Compare all pairs (without finance: those that need no build) incrementally; return (results, swept)."""

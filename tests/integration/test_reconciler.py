@@ -303,7 +303,7 @@ def a_write_that_a_witness_saw_makes_a_break_of_a_mart_due(
     """Also where no other break ends, and however much of the share is used up; then they rest."""
     clock.now += FINANCE_SECONDS
     order_id = change_the_total_past_the_rules(postgres, settings, by=1)
-    reconciler.share.credit = 1.0
+    reconciler.share.credit, reconciler.share.loan = 1.0, 0.0
     assert reconciler.step() is RoundKind.FINANCE
     reconciler.again.clock = lambda: utc_now() + timedelta(seconds=OPEN_SECONDS)
     standing = of_warehouse(settings)
@@ -344,7 +344,7 @@ def steps(reconciler: Reconciler, clock: Clock, number: int) -> Iterator[None]:
     """Let two seconds pass before each of so many steps, whatever the builds have taken."""
     for _ in range(number):
         clock.now += LOOK_SECONDS
-        reconciler.share.credit = 1.0
+        reconciler.share.credit, reconciler.share.loan = 1.0, 0.0
         yield
 
 

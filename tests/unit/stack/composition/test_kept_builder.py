@@ -220,4 +220,7 @@ def test_what_the_running_process_has_used_is_asked_of_it(
     kept.prepare()
     assert kept.cpu_seconds() == 4.75
     world.started[0].child.ended = 0
-    assert kept.cpu_seconds() == 0.0  # it is in the time of this process's children now
+    assert kept.cpu_seconds() == 4.75  # what an ended process took is not forgotten
+    kept.prepare()
+    used.user = 1.0
+    assert kept.cpu_seconds() == 4.75 + 2.75
