@@ -28,7 +28,6 @@ from oltp.transaction import Expected
 
 REPLAYED = "Idempotency-Replayed"
 COMMAND_SECONDS = 15.0
-WORK_OF_ROLE = {Role.STOREFRONT: Work.CHECKOUT, Role.ADMIN: Work.ADMIN}
 
 
 def command_route(

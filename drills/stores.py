@@ -195,7 +195,7 @@ class LogStore(_Store):
                 cut = page[-1].cut
         trimmed = [order_id for order_id in order_ids if not found[order_id]] if kept > after_cut + 1 else []
         if trimmed:
-            found.update(_in_lake(self.system, pod, trimmed))
+            found.update(_in_lake(self.system, trimmed))
         return {order_id: found[order_id] for order_id in order_ids}
 
 
@@ -239,7 +239,7 @@ class ProjectionStore(_Store):
             return _on_page(self.system, pod, order_ids)
         if self.copy.kind is CopyKind.WEBHOOKS:
             return {}  # its drills count what the merchant's system was told (`drills/copies/webhooks.py`)
-        return _in_lake(self.system, pod, order_ids)
+        return _in_lake(self.system, order_ids)
 
 
 def reported_copy(copy: Copy, rows: Sequence[Mapping[str, Any]], pod: str) -> Standing | None:
@@ -342,7 +342,7 @@ def _lake_counts(system: System, query: str, column: str, order_ids: Sequence[st
     return {str(order_id): int(number) for order_id, number in rows}
 
 
-def _in_lake(system: System, pod: str, order_ids: Sequence[str]) -> Mapping[str, int]:
+def _in_lake(system: System, order_ids: Sequence[str]) -> Mapping[str, int]:
     query = "select aggregate_id, count(*) from lake.raw.events {where} and event_type = 'order_placed'"
     return _lake_counts(system, query, "aggregate_id", order_ids)
 

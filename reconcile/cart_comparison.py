@@ -25,7 +25,6 @@ from contracts.text import counted
 from contracts.verdicts import Verdict
 
 AT_ONCE = 500
-SAMPLE = 20
 
 _PAGE = """
 select carts.merchant_id, carts.cart_id::text from oltp.carts

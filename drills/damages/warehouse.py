@@ -193,13 +193,3 @@ def truncate_payments(place: Place) -> Harm:
     """Delete all payments of a pod from the warehouse."""
     place.change_lake("delete from lake.intermediate.int_payments_history where pod = $pod", pod=place.pod)
     return WHOLE
-
-
-def forget_events(place: Place) -> Harm:
-    """Record a later cut for the last build, so that the next build skips the events before it."""
-    place.change_lake(
-        """update lake.builds.cut_vectors set resume_cut = resume_cut + 1000000, cut = cut + 1000000
-           where pod = $pod and build_number = (select max(build_number) from lake.builds.cut_vectors)""",
-        pod=place.pod,
-    )
-    return WHOLE

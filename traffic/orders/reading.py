@@ -163,11 +163,11 @@ def _csv_orders(path: Path, file: int, mapping: Mapping) -> Iterator[RawOrder]:
     with sentences(path), open_input(path) as opened, _text(opened) as text:
         columns = _columns(path, _first_record(path, text, mapping.separator), mapping)
         lines = CsvLines(path=path, text=text, columns=len(columns), separator=mapping.separator, read=1)
-        for group in _groups(lines, columns, mapping):
+        for group in _groups(lines, columns):
             yield _csv_order(group, file, columns, mapping)
 
 
-def _groups(lines: CsvLines, columns: Sequence[Sequence[str]], mapping: Mapping) -> Iterator[_Group]:
+def _groups(lines: CsvLines, columns: Sequence[Sequence[str]]) -> Iterator[_Group]:
     places = [next((place for place, paths in enumerate(columns) if name in paths), None) for name in KEY]
     group: _Group | None = None
     doubt = ""
