@@ -24,9 +24,9 @@ from reconcile.own_positions import await_lake, lag_seconds_max, lateness, load_
 from reconcile.pair import Findings, Pair, PodRun, Stage
 from reconcile.parked import ParkedAggregate, overdue
 from reconcile.scratch import load, table
-from reconcile.shapes import BIGINT, BOOLEAN, VARCHAR, Column, Shape, belongs_to
+from reconcile.shapes import BIGINT, BOOLEAN, VARCHAR
 from reconcile.view_positions import known_positions, shown
-from reconcile.view_tables import ViewTable, number, text
+from reconcile.view_tables import ViewTable, flag, number, rows_of, text
 
 NAME = "search"
 ALL = 10_000_000
@@ -34,74 +34,53 @@ ALL = 10_000_000
 BATCH = 5_000
 ARROW = {VARCHAR: pa.string(), BIGINT: pa.int64(), BOOLEAN: pa.bool_()}
 
-
-def _flag(*names: str) -> tuple[Column, ...]:
-    return tuple(Column(name=name, type=BOOLEAN) for name in names)
-
-
-PRODUCTS = ViewTable(
-    shape=Shape(
-        name="search_products",
-        key=("product_id",),
-        columns=(
-            *text("merchant_id", "title", "kind", "tax_category", "brand", "body"),
-            *_flag("is_active"),
-            *number("version", "directory_epoch"),
-        ),
-        version="version",
-        aggregate=belongs_to("product", "product_id"),
+PRODUCTS = rows_of(
+    "product",
+    "product_id",
+    "search_products",
+    columns=(
+        *text("merchant_id", "title", "kind", "tax_category", "brand", "body"),
+        *flag("is_active"),
+        *number("version", "directory_epoch"),
     ),
-    aggregate_type="product",
-    id_column="product_id",
     expected="select * from {products}",
 )
-VARIANTS = ViewTable(
-    shape=Shape(
-        name="search_variants",
-        key=("product_id", "variant_id"),
-        columns=(*text("merchant_id", "sku", "title"), *_flag("is_active"), *number("unit_price_micro")),
-        aggregate=belongs_to("product", "product_id"),
-    ),
-    aggregate_type="product",
-    id_column="product_id",
+VARIANTS = rows_of(
+    "product",
+    "product_id",
+    "search_variants",
+    part=("variant_id",),
+    columns=(*text("merchant_id", "sku", "title"), *flag("is_active"), *number("unit_price_micro")),
     expected="select *, aggregate_id as product_id from {variants}",
 )
-ATTRIBUTES = ViewTable(
-    shape=Shape(
-        name="search_attributes",
-        key=("product_id", "name"),
-        columns=text("merchant_id", "value"),
-        aggregate=belongs_to("product", "product_id"),
-    ),
-    aggregate_type="product",
-    id_column="product_id",
+ATTRIBUTES = rows_of(
+    "product",
+    "product_id",
+    "search_attributes",
+    part=("name",),
+    columns=text("merchant_id", "value"),
     expected="select *, aggregate_id as product_id from {product_attributes}",
 )
-MERCHANTS = ViewTable(
-    shape=Shape(
-        name="search_merchants",
-        key=("merchant_id",),
-        columns=(
-            *text("name", "currency", "jurisdiction"),
-            *_flag("is_active"),
-            *number("version", "directory_epoch"),
-        ),
-        version="version",
-        aggregate=belongs_to("merchant", "merchant_id"),
+MERCHANTS = rows_of(
+    "merchant",
+    "merchant_id",
+    "search_merchants",
+    columns=(
+        *text("name", "currency", "jurisdiction"),
+        *flag("is_active"),
+        *number("version", "directory_epoch"),
     ),
-    aggregate_type="merchant",
-    id_column="merchant_id",
     expected="select * from {merchants}",
 )
-SYNONYMS = ViewTable(
-    shape=Shape(
-        name="search_synonyms",
-        key=("merchant_id", "words", "means"),
-        columns=(),
-        aggregate=belongs_to("merchant", "merchant_id"),
+SYNONYMS = rows_of(
+    "merchant",
+    "merchant_id",
+    "search_synonyms",
+    part=(
+        "words",
+        "means",
     ),
-    aggregate_type="merchant",
-    id_column="merchant_id",
+    columns=(),
     expected="select * from {merchant_synonyms}",
 )
 TABLES = (PRODUCTS, VARIANTS, ATTRIBUTES, MERCHANTS, SYNONYMS)
