@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from contracts.events.common import AggregateState
+from contracts.events.envelope import FIRST_DIRECTORY_EPOCH
 
 
 class RootRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,6 +25,16 @@ class RootRow(msgspec.Struct, frozen=True, kw_only=True):
 
 class ChildRow(msgspec.Struct, frozen=True, kw_only=True):
     """One of several rows of an aggregate; the first two columns are the aggregate's key."""
+
+
+Row = TypeVar("Row", bound=RootRow)
+
+
+def row_of(row_type: type[Row], state: AggregateState, pod: str, epoch: str, **computed: object) -> Row:
+    """Return an aggregate's row: each column is the state's field of this name, except those that are `computed`."""
+    values = {"pod": pod, "epoch": epoch, "directory_epoch": FIRST_DIRECTORY_EPOCH, **computed}
+    copied = {name: getattr(state, name) for name in row_type.__struct_fields__ if name not in values}
+    return row_type(**copied, **values)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from contracts.events.payment import PaymentState
 from contracts.events.refund import RefundState
 from contracts.settings import Settings
 from derived.keyed.projection import KeyedProjection
-from derived.keyed.rows import Root, RootRow
+from derived.keyed.rows import Root, RootRow, row_of
 from derived.read_models.answers import Connection, Freshness, freshness, select, snapshot
 from derived.read_models.store import build_read_model
 
@@ -183,50 +183,19 @@ def _query(table: str, order: str) -> str:
 def _order(state: OrderState, pod: str, epoch: str) -> AccountOrder | None:
     if state.customer_id is None:
         return None
-    return AccountOrder(
-        merchant_id=state.merchant_id,
-        order_id=state.order_id,
-        pod=pod,
-        epoch=epoch,
-        version=state.version,
-        customer_id=state.customer_id,
-        order_number=state.order_number,
-        status=state.status,
-        currency=state.currency,
+    return row_of(
+        AccountOrder,
+        state,
+        pod,
+        epoch,
         item_quantity=sum(line.quantity for line in state.lines if line.kind != LineKind.SHIPPING),
-        lines_minor=state.lines_minor,
-        discount_minor=state.discount_minor,
-        shipping_minor=state.shipping_minor,
-        tax_minor=state.tax_minor,
-        total_minor=state.total_minor,
-        cancelled_minor=state.cancelled_minor,
-        cancelled_tax_minor=state.cancelled_tax_minor,
-        placed_at=state.placed_at,
     )
 
 
 def _payment(state: PaymentState, pod: str, epoch: str) -> AccountPayment | None:
     if state.customer_id is None:
         return None
-    return AccountPayment(
-        merchant_id=state.merchant_id,
-        payment_id=state.payment_id,
-        pod=pod,
-        epoch=epoch,
-        version=state.version,
-        customer_id=state.customer_id,
-        order_id=state.order_id,
-        status=state.status,
-        currency=state.currency,
-        authorized_minor=state.authorized_minor,
-        captured_minor=state.captured_minor,
-        refunded_minor=state.refunded_minor,
-        authorized_at=state.authorized_at,
-        method=state.method,
-        pending_minor=_pending_minor(state),
-        expires_at=state.expires_at,
-        returned_minor=state.returned_minor,
-    )
+    return row_of(AccountPayment, state, pod, epoch, pending_minor=_pending_minor(state))
 
 
 def _pending_minor(state: PaymentState) -> int:
@@ -237,39 +206,12 @@ def _pending_minor(state: PaymentState) -> int:
 def _refund(state: RefundState, pod: str, epoch: str) -> AccountRefund | None:
     if state.customer_id is None:
         return None
-    return AccountRefund(
-        merchant_id=state.merchant_id,
-        refund_id=state.refund_id,
-        pod=pod,
-        epoch=epoch,
-        version=state.version,
-        customer_id=state.customer_id,
-        order_id=state.order_id,
-        payment_id=state.payment_id,
-        status=state.status,
-        currency=state.currency,
-        amount_minor=state.amount_minor,
-        tax_minor=state.tax_minor,
-        reason=state.reason,
-        requested_at=state.requested_at,
-        completed_at=state.completed_at,
-        failed_at=state.failed_at,
-    )
+    return row_of(AccountRefund, state, pod, epoch)
 
 
 def _entitlement(state: CustomerEntitlementState, pod: str, epoch: str) -> AccountEntitlement:
     surviving = [grant for grant in state.grants if grant.revoked_at is None]
-    return AccountEntitlement(
-        merchant_id=state.merchant_id,
-        entitlement_id=state.entitlement_id,
-        pod=pod,
-        epoch=epoch,
-        version=state.version,
-        customer_id=state.customer_id,
-        feature=state.feature,
-        effective_level=state.effective_level,
-        grants=msgspec.json.encode(surviving).decode(),
-    )
+    return row_of(AccountEntitlement, state, pod, epoch, grants=msgspec.json.encode(surviving).decode())
 
 
 ROOTS = (

@@ -25,7 +25,7 @@ from contracts.events.payment import MovementKind, PaymentState
 from contracts.events.refund import RefundState, RefundStatus
 from contracts.settings import Settings
 from derived.keyed.projection import KeyedProjection
-from derived.keyed.rows import Child, ChildRow, Root, RootRow
+from derived.keyed.rows import Child, ChildRow, Root, RootRow, row_of
 from derived.read_models.answers import Freshness, freshness, select, snapshot
 from derived.read_models.store import build_read_model
 
@@ -151,30 +151,13 @@ def _utc_day(moment: datetime) -> str:
 
 
 def _order(state: OrderState, pod: str, epoch: str) -> SalesOrder:
-    return SalesOrder(
-        merchant_id=state.merchant_id,
-        order_id=state.order_id,
-        pod=pod,
-        epoch=epoch,
-        version=state.version,
-        day=_utc_day(state.placed_at),
-        currency=state.currency,
-        ordered_minor=state.total_minor,
-        cancelled_minor=state.cancelled_minor,
-    )
+    return row_of(SalesOrder, state, pod, epoch, day=_utc_day(state.placed_at), ordered_minor=state.total_minor)
 
 
 def _payment(state: PaymentState, pod: str, epoch: str) -> SalesPayment | None:
     if not state.captures:
         return None
-    return SalesPayment(
-        merchant_id=state.merchant_id,
-        payment_id=state.payment_id,
-        pod=pod,
-        epoch=epoch,
-        version=state.version,
-        currency=state.currency,
-    )
+    return row_of(SalesPayment, state, pod, epoch)
 
 
 def _captures(state: PaymentState) -> Sequence[SalesCapture]:
@@ -205,16 +188,7 @@ def _captures(state: PaymentState) -> Sequence[SalesCapture]:
 def _refund(state: RefundState, pod: str, epoch: str) -> SalesRefund | None:
     if state.status != RefundStatus.COMPLETED or state.completed_at is None:
         return None
-    return SalesRefund(
-        merchant_id=state.merchant_id,
-        refund_id=state.refund_id,
-        pod=pod,
-        epoch=epoch,
-        version=state.version,
-        day=_utc_day(state.completed_at),
-        currency=state.currency,
-        refunded_minor=state.amount_minor,
-    )
+    return row_of(SalesRefund, state, pod, epoch, day=_utc_day(state.completed_at), refunded_minor=state.amount_minor)
 
 
 ROOTS = (

@@ -23,7 +23,7 @@ from contracts.events.merchant import MerchantState
 from contracts.events.product import ProductState
 from contracts.ids import aggregate_key
 from contracts.struct_types import make_known
-from derived.keyed.rows import Root, RootRow
+from derived.keyed.rows import Root, RootRow, row_of
 from derived.search import schema
 from derived.search.text import LANGUAGES
 
@@ -136,34 +136,22 @@ def _add_product(made: Document, row: ListedProduct) -> None:
 
 
 def _product(state: ProductState, pod: str, epoch: str) -> ListedProduct:
-    return ListedProduct(
-        merchant_id=state.merchant_id,
-        product_id=state.product_id,
-        pod=pod,
-        epoch=epoch,
-        version=state.version,
-        title=state.title,
-        kind=state.kind,
-        tax_category=state.tax_category,
-        is_active=state.is_active,
+    return row_of(
+        ListedProduct,
+        state,
+        pod,
+        epoch,
         variants=[msgspec.convert(msgspec.structs.asdict(variant), ListedVariant) for variant in state.variants],
-        brand=state.brand,
-        body=state.body,
         attributes={attribute.name: attribute.value for attribute in state.attributes},
     )
 
 
 def _merchant(state: MerchantState, pod: str, epoch: str) -> ListedMerchant:
-    return ListedMerchant(
-        merchant_id=state.merchant_id,
-        aggregate_id=state.aggregate_id,
-        pod=pod,
-        epoch=epoch,
-        version=state.version,
-        name=state.name,
-        currency=state.currency,
-        is_active=state.is_active,
-        jurisdiction=state.jurisdiction,
+    return row_of(
+        ListedMerchant,
+        state,
+        pod,
+        epoch,
         synonyms=[ListedSynonym(words=synonym.words, means=synonym.means) for synonym in state.synonyms],
     )
 
