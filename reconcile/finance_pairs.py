@@ -19,7 +19,7 @@ from reconcile.entities import AGGREGATE_ID, entities_of
 from reconcile.oltp_side import left_name
 from reconcile.pair import Findings, Pair, PodRun, Stage, Sweep
 from reconcile.scratch import table
-from reconcile.shapes import BIGINT, TIMESTAMP, VARCHAR, Column, Shape, belongs_to, quoted
+from reconcile.shapes import TIMESTAMP, Column, Shape, belongs_to, number, quoted, text
 
 CANNOT_CATCH = (
     "A value that OLTP itself has wrong; what a mart says of an earlier cut; columns that a mart does not have. "
@@ -101,16 +101,6 @@ def fields(aggregate_type: str, part: str | None = None, *, leave_out: Sequence[
 
 def _names(columns: Sequence[Column], alias: str) -> str:
     return ", ".join(f"{alias}.{quoted(column.name)}" for column in columns)
-
-
-def text(*names: str) -> tuple[Column, ...]:
-    """Return text columns."""
-    return tuple(Column(name=name, type=VARCHAR) for name in names)
-
-
-def number(*names: str) -> tuple[Column, ...]:
-    """Return whole-number columns."""
-    return tuple(Column(name=name, type=BIGINT) for name in names)
 
 
 def _of_mart(name: str, columns: Sequence[Column], dates: Sequence[str] = ()) -> str:

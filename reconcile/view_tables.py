@@ -9,28 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from reconcile.shapes import BIGINT, BOOLEAN, TIMESTAMP, VARCHAR, Column, Shape, belongs_to
-
-
-def text(*names: str) -> tuple[Column, ...]:
-    """Return text columns."""
-    return tuple(Column(name=name, type=VARCHAR) for name in names)
-
-
-def number(*names: str) -> tuple[Column, ...]:
-    """Return whole-number columns."""
-    return tuple(Column(name=name, type=BIGINT) for name in names)
-
-
-def moment(*names: str) -> tuple[Column, ...]:
-    """Return timestamp columns."""
-    return tuple(Column(name=name, type=TIMESTAMP) for name in names)
-
-
-def flag(*names: str) -> tuple[Column, ...]:
-    """Return yes-or-no columns."""
-    return tuple(Column(name=name, type=BOOLEAN) for name in names)
-
+from reconcile.shapes import Column, Shape, belongs_to, number, text
 
 ORIGIN = (*text("pod", "epoch"), *number("directory_epoch"))
 """Of a root's row: the pod and epochs of the newest event, from which it was made."""

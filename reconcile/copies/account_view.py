@@ -6,7 +6,8 @@ Belongs here: its tables as SQL of the comparison's own. Does not belong here: h
 
 from __future__ import annotations
 
-from reconcile.view_tables import ORIGIN, View, moment, number, rows_of, text
+from reconcile.shapes import moment, number, text
+from reconcile.view_tables import ORIGIN, View, rows_of
 
 TABLES = (
     rows_of(

@@ -6,8 +6,8 @@ Belongs here: its tables as SQL of the comparison's own. Does not belong here: h
 
 from __future__ import annotations
 
-from reconcile.shapes import Shape, belongs_to, sums
-from reconcile.view_tables import ORIGIN, SumPart, View, ViewSum, number, rows_of, text
+from reconcile.shapes import Shape, belongs_to, number, sums, text
+from reconcile.view_tables import ORIGIN, SumPart, View, ViewSum, rows_of
 
 UTC_DAY = "strftime({} at time zone 'UTC', '%Y-%m-%d')"
 TABLES = (

@@ -24,9 +24,9 @@ from reconcile.own_positions import await_lake, lag_seconds_max, lateness, load_
 from reconcile.pair import Findings, Pair, PodRun, Stage
 from reconcile.parked import ParkedAggregate, overdue
 from reconcile.scratch import load, table
-from reconcile.shapes import BIGINT, BOOLEAN, VARCHAR
+from reconcile.shapes import BIGINT, BOOLEAN, VARCHAR, flag, number, text
 from reconcile.view_positions import known_positions, shown
-from reconcile.view_tables import ViewTable, flag, number, rows_of, text
+from reconcile.view_tables import ViewTable, rows_of
 
 NAME = "search"
 ALL = 10_000_000

@@ -21,7 +21,7 @@ from reconcile.pair import Findings, Pair, PodRun, Stage
 from reconcile.parked import ParkedAggregate
 from reconcile.scoping import postgres_condition
 from reconcile.scratch import load, table
-from reconcile.shapes import BIGINT, BOOLEAN, VARCHAR, Column, Shape, names_aggregate
+from reconcile.shapes import BIGINT, BOOLEAN, Column, Shape, names_aggregate, text
 from reconcile.view_positions import known_positions, shown
 
 NAME = "webhooks"
@@ -31,7 +31,7 @@ DELIVERIES = Shape(
     name="webhook_deliveries",
     key=("endpoint_id", "event_id"),
     columns=(
-        *(Column(name=name, type=VARCHAR) for name in ("merchant_id", "aggregate_type", "aggregate_id", "event_type")),
+        *text("merchant_id", "aggregate_type", "aggregate_id", "event_type"),
         Column(name="cut", type=BIGINT),
         Column(name="is_skipped", type=BOOLEAN),
     ),
