@@ -1,6 +1,7 @@
 """The type of an identity of OLTP's figures: two figures of the same rows that must agree.
 
-Belongs here: that type, and the forms that several of them have. Does not belong here: which identities exist (`oltp_identities.py`, `tax_identities.py`).
+Belongs here: that type, and the forms that several of them have. Does not belong here: which identities exist
+(`oltp_identities.py`, `tax_identities.py`).
 """
 
 from __future__ import annotations

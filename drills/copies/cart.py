@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from contracts.carts import CartKey
 from contracts.drills import Promise
@@ -194,7 +194,7 @@ def lose_server(scene: Scene) -> None:
         scene.system.kill_server(CARTS_SERVER)
         scene.breaks()
         probes.trade(scene)
-        probes.outage_is_reported(scene, lambda status: _states(scene, status))
+        probes.outage_is_reported(scene, scene.copy_states)
         _serves(scene, shopper, keys)
         _go_on(shopper, keys)
         scene.system.start_server(CARTS_SERVER)
@@ -240,9 +240,3 @@ def _prove(scene: Scene, shopper: Shopper) -> None:
 
 def _right(shopper: Shopper, keys: list[CartKey]) -> int:
     return sum(shopper.shown(key) == shopper.expected[key] == shopper.stored(key) for key in keys)
-
-
-def _states(scene: Scene, status: Mapping[str, Any]) -> Mapping[str, str | None]:
-    name = scene.drill.copy.name
-    rows = (row for row in status["projections"] if row["name"] == name)
-    return {f"{name} of {row['pod']}": row["state"] for row in rows}
