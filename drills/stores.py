@@ -32,7 +32,7 @@ from oltp.carts.valkey_server import CartServer
 from streams import codec
 from streams.draining import observe_pod
 from streams.lag import observe
-from streams.log import EntryId, EventLog
+from streams.log import EntryId, EventLog, first_kept_cut, manifests_after
 from streams.logs import build_log
 
 
@@ -181,18 +181,15 @@ class LogStore(_Store):
         """
         found: Counter[str] = Counter()
         with self.log() as log:
-            kept = next((manifest.cut for manifest in log.manifests(pod, 0, limit=1)), 1)
-            cut = after_cut
-            while page := log.manifests(pod, cut, limit=100):
-                for manifest in page:
-                    entries = [
-                        EntryId(generation=manifest.generation, partition=number, cut=manifest.cut, chunk=chunk)
-                        for number, chunks in enumerate(manifest.partitions)
-                        for chunk in range(len(chunks))
-                    ]
-                    for data in log.fetch(pod, entries):
-                        found.update(_placed(codec.decode(data).select(["aggregate_id", "event_type"]).to_pylist()))
-                cut = page[-1].cut
+            kept = first_kept_cut(log, pod)
+            for manifest in manifests_after(log, pod, after_cut):
+                entries = [
+                    EntryId(generation=manifest.generation, partition=number, cut=manifest.cut, chunk=chunk)
+                    for number, chunks in enumerate(manifest.partitions)
+                    for chunk in range(len(chunks))
+                ]
+                for data in log.fetch(pod, entries):
+                    found.update(_placed(codec.decode(data).select(["aggregate_id", "event_type"]).to_pylist()))
         trimmed = [order_id for order_id in order_ids if not found[order_id]] if kept > after_cut + 1 else []
         if trimmed:
             found.update(_in_lake(self.system, trimmed))
