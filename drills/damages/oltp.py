@@ -14,7 +14,7 @@ def _one(kind: str, statement: str, *traits: str) -> Damage:
     def do(place: Place) -> Harm:
         target = place.take(kind, *traits)
         place.change_oltp(statement, id=target.aggregate_id)
-        return harm(target)
+        return harm(target, note=target.aggregate_id)
 
     return do
 
@@ -94,18 +94,14 @@ def _of_refund(place: Place, target: Target) -> Target:
     return Target(kind="payment", merchant_id=target.merchant_id, aggregate_id=payment_id, traits=frozenset())
 
 
+REFUND = "update oltp.refunds set amount_minor = amount_minor {sign} 1000000 where refund_id = %(id)s"
+
+
 def refund_too_much(place: Place) -> Harm:
     """Set a refund above the captured amount, with the checks of the database disabled."""
     target = place.take("refund", "completed")
-    statement = "update oltp.refunds set amount_minor = amount_minor + 1000000 where refund_id = %(id)s"
-    place.change_oltp(statement, id=target.aggregate_id)
+    place.change_oltp(REFUND.format(sign="+"), id=target.aggregate_id)
     return harm(target, _of_refund(place, target), note=target.aggregate_id)
-
-
-def correct_refund(place: Place, done: Harm) -> None:
-    """Restore the refund's amounts."""
-    statement = "update oltp.refunds set amount_minor = amount_minor - 1000000 where refund_id = %(id)s"
-    place.change_oltp(statement, id=done.note)
 
 
 def _of_note(statement: str) -> Undo:
@@ -115,21 +111,14 @@ def _of_note(statement: str) -> Undo:
     return undo
 
 
-def _noted(kind: str, statement: str, *traits: str) -> Damage:
-    def do(place: Place) -> Harm:
-        target = place.take(kind, *traits)
-        place.change_oltp(statement, id=target.aggregate_id)
-        return harm(target, note=target.aggregate_id)
-
-    return do
-
+correct_refund = _of_note(REFUND.format(sign="-"))
 
 CAPTURED = "update oltp.payments set captured_minor = captured_minor {sign} 1 where payment_id = %(id)s"
-capture_one_less = _noted("payment", CAPTURED.format(sign="-"), "captured")
+capture_one_less = _one("payment", CAPTURED.format(sign="-"), "captured")
 correct_capture = _of_note(CAPTURED.format(sign="+"))
 
 UNALLOCATED = "update oltp.payments set unallocated_minor = unallocated_minor {sign} 1 where payment_id = %(id)s"
-unallocate_one_more = _noted("payment", UNALLOCATED.format(sign="+"), "later")
+unallocate_one_more = _one("payment", UNALLOCATED.format(sign="+"), "later")
 """No receipt has brought it."""
 correct_unallocated = _of_note(UNALLOCATED.format(sign="-"))
 
@@ -137,7 +126,7 @@ CREDITED = """
     update oltp.gift_cards set credited_minor = credited_minor {sign} 1, balance_minor = balance_minor {sign} 1
     where gift_card_id = %(id)s
 """
-credit_one_more = _noted("gift_card", CREDITED.format(sign="+"), "active")
+credit_one_more = _one("gift_card", CREDITED.format(sign="+"), "active")
 """The balance is still the sum of its parts, but no refund was paid onto the card."""
 correct_card = _of_note(CREDITED.format(sign="-"))
 
@@ -145,7 +134,7 @@ TOTAL = """
     update oltp.orders set lines_minor = lines_minor {sign} 1, total_minor = total_minor {sign} 1
     where order_id = %(id)s
 """
-total_one_more = _noted("order", TOTAL.format(sign="+"))
+total_one_more = _one("order", TOTAL.format(sign="+"))
 correct_total = _of_note(TOTAL.format(sign="-"))
 
 LINES = """
@@ -155,7 +144,7 @@ LINES = """
         else 0 end
     where order_id = %(id)s
 """
-change_two_lines = _noted("order", LINES.format(sign="+"), "several lines")
+change_two_lines = _one("order", LINES.format(sign="+"), "several lines")
 """Two errors that cancel each other: the order's total is still the sum of its lines."""
 correct_lines = _of_note(LINES.format(sign="-"))
 
@@ -164,7 +153,7 @@ SWAPPED = """
     update oltp.order_line_taxes as one set tax_minor = other.tax_minor from oltp.order_line_taxes as other
     where other.order_line_id = one.order_line_id and other.jurisdiction <> one.jurisdiction and one.order_id = %(id)s
 """
-swap_taxes = _noted("order", SWAPPED, "several taxes")
+swap_taxes = _one("order", SWAPPED, "several taxes")
 """The sum of the two taxes is still the line's tax."""
 correct_taxes = _of_note(SWAPPED)
 
