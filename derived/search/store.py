@@ -29,6 +29,7 @@ from derived.search.documents import ROOTS, document, key_of
 from derived.search.folders import PodFolder, base_folder, pods_with_index
 from derived.search.positions import Bookkeeping, StoredSkip
 from derived.search.writing import PodWriting, Stand
+from streams.parking import parked_together
 from streams.projection import FencedError, ParkedEvent, PoisonEventError, Position, Work
 
 
@@ -136,22 +137,10 @@ class SearchSession:
             raise FencedError(f"The parked events of {min(gone)} have been replayed meanwhile.")
         books.parked |= {event.event_id: event for event in work.parked}
 
-    def park(self, pod: str, key: str, rows: Sequence[Mapping[str, Any]], error: str) -> None:
+    def park(self, pod: str, rows: Sequence[Mapping[str, Any]], error: str) -> None:
         """Park an aggregate's events (whole envelopes); the first of them cannot be applied because of `error`."""
-        first = rows[0]["event_id"]
-        behind = f"Waits behind event {first} of the same aggregate, which could not be applied."
-        self._locked(pod).books.parked |= {
-            row["event_id"]: ParkedEvent(
-                aggregate_key=key,
-                event_id=row["event_id"],
-                cut=row["cut"],
-                position=row["position"],
-                event=row,
-                error=error if row["event_id"] == first else behind,
-                parked_at=self._clock(),
-            )
-            for row in rows
-        }
+        parked = parked_together(rows, error, self._clock())
+        self._locked(pod).books.parked |= {event.event_id: event for event in parked}
 
     def skip(self, pod: str, event_id: str, *, reason: str, by: str) -> None:
         """Skip a parked event permanently; NotFoundError if it is not parked any more."""

@@ -143,7 +143,7 @@ def park_events(place: Place) -> Harm:
         events = read_events(lake, place.pod, [target.key], positions).read_all().to_pylist()
         session.delete(PRODUCTS, [key], place.pod)
         events.sort(key=itemgetter("aggregate_version"))
-        session.park(place.pod, target.key, events, "This version of the index cannot store it.")
+        session.park(place.pod, events, "This version of the index cannot store it.")
     return harm(target)
 
 
