@@ -34,7 +34,7 @@ def command_route(
     method: str,
     path: str,
     command: type[Command[Any]],
-    name: str,
+    name: str = "",
     *,
     roles: frozenset[Role],
     work: Work = Work.ADMIN,
@@ -44,7 +44,8 @@ def command_route(
     raises: tuple[type[TieoutError], ...] = (ConflictError,),
     parameters: dict[str, str] | None = None,
 ) -> Route:
-    """Return the route that runs `command`; the path's parameters are fields of it."""
+    """Return the route that runs `command`, by default with its name; the path's parameters are fields of it."""
+    name = name or re.sub(r"(?<=[a-z])(?=[A-Z])", "_", command.__name__).lower()
     given = tuple(re.findall(r"{(\w+)}", path))
     return Route(
         name=name,
