@@ -21,13 +21,13 @@ from bench.figures import Figure, measured
 from bench.processor import Cost, cost_of
 from bench.servers import own_postgres
 from contracts.ownership import READ_MODELS
-from contracts.settings import Settings
 from derived.read_models import migrate
 from derived.read_models.known import roots_of
 from stack.composition.projections import build_projection
 from streams import codec
 from streams.parking import apply_parking
 from streams.projection import START, Entry, Position, Projection, Work
+from tests.values import settings_of
 
 EPOCH = "1:1:1"
 VIEW = READ_MODELS[0]
@@ -49,17 +49,7 @@ def measure(*, orders: int = 10_000) -> list[Figure]:
     conditions = {"all are refused": "false", "one is refused": f"{ORDER_ID} <> '{chosen}'", "none is refused": "true"}
     figures = []
     with own_postgres("bench_read_models") as (postgres, folder):
-        settings = Settings(
-            var_dir=folder,
-            pods=(),
-            control_dsn="",
-            catalog_dsn="",
-            read_models_dsn=postgres.superuser_dsn("bench_read_models"),
-            dagster_dsn="",
-            log_url="",
-            lake_data_path="",
-            lake_backup_path=folder,
-        )
+        settings = settings_of(folder, pods=(), read_models_dsn=postgres.superuser_dsn("bench_read_models"))
         migrate(settings.read_models_dsn)
         for number, (name, condition) in enumerate(conditions.items()):
             with closing(build_projection(VIEW.name, settings)) as view:
