@@ -13,7 +13,6 @@ import msgspec
 
 from contracts.clock import Clock, utc_now
 from contracts.events.entitlement import CustomerEntitlementState, Grant
-from contracts.events.envelope import FIRST_DIRECTORY_EPOCH
 from contracts.events.order import LineKind, OrderState
 from contracts.events.payment import PaymentState
 from contracts.events.refund import RefundState
@@ -29,11 +28,7 @@ NAME = "account_view"
 class AccountOrder(RootRow, frozen=True, kw_only=True):
     """An order as its customer sees it, with the amounts of the event."""
 
-    merchant_id: str
     order_id: str
-    pod: str
-    epoch: str
-    version: int
     customer_id: str
     order_number: str
     status: str
@@ -48,17 +43,12 @@ class AccountOrder(RootRow, frozen=True, kw_only=True):
     cancelled_minor: int
     cancelled_tax_minor: int
     placed_at: datetime
-    directory_epoch: int = FIRST_DIRECTORY_EPOCH
 
 
 class AccountPayment(RootRow, frozen=True, kw_only=True):
     """A payment as its customer sees it."""
 
-    merchant_id: str
     payment_id: str
-    pod: str
-    epoch: str
-    version: int
     customer_id: str
     order_id: str
     status: str
@@ -67,7 +57,6 @@ class AccountPayment(RootRow, frozen=True, kw_only=True):
     captured_minor: int
     refunded_minor: int
     authorized_at: datetime
-    directory_epoch: int = FIRST_DIRECTORY_EPOCH
     method: str | None = None
     """How its money comes later; None: it does not."""
     pending_minor: int = 0
@@ -81,11 +70,7 @@ class AccountPayment(RootRow, frozen=True, kw_only=True):
 class AccountRefund(RootRow, frozen=True, kw_only=True):
     """A refund as its customer sees it."""
 
-    merchant_id: str
     refund_id: str
-    pod: str
-    epoch: str
-    version: int
     customer_id: str
     order_id: str
     payment_id: str
@@ -96,7 +81,6 @@ class AccountRefund(RootRow, frozen=True, kw_only=True):
     reason: str
     requested_at: datetime
     completed_at: datetime | None
-    directory_epoch: int = FIRST_DIRECTORY_EPOCH
     failed_at: datetime | None = None
     """When it failed; with `completed_at`, the money came back after it had been paid."""
 
@@ -104,18 +88,13 @@ class AccountRefund(RootRow, frozen=True, kw_only=True):
 class AccountEntitlement(RootRow, frozen=True, kw_only=True):
     """A customer's entitlement for one feature."""
 
-    merchant_id: str
     entitlement_id: str
-    pod: str
-    epoch: str
-    version: int
     customer_id: str
     feature: str
     effective_level: int
     """Level of the best grant that is not revoked, whether or not it has expired."""
     grants: str
     """The grants that are not revoked, as JSON, ordered by (granted_at, grant_id)."""
-    directory_epoch: int = FIRST_DIRECTORY_EPOCH
 
     def level_at(self, moment: datetime) -> int:
         """Return the highest level of the grants that have not expired at `moment`; 0 if there is none."""

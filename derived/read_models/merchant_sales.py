@@ -19,7 +19,6 @@ from decimal import Decimal
 import msgspec
 
 from contracts.clock import Clock, utc_now
-from contracts.events.envelope import FIRST_DIRECTORY_EPOCH
 from contracts.events.order import OrderState
 from contracts.events.payment import MovementKind, PaymentState
 from contracts.events.refund import RefundState, RefundStatus
@@ -36,11 +35,7 @@ SUMS = ("merchant_sales_days",)
 class SalesOrder(RootRow, frozen=True, kw_only=True):
     """An order's amounts on its day."""
 
-    merchant_id: str
     order_id: str
-    pod: str
-    epoch: str
-    version: int
     day: str
     """The UTC day on which it was placed, YYYY-MM-DD."""
     currency: str
@@ -48,19 +43,13 @@ class SalesOrder(RootRow, frozen=True, kw_only=True):
     """The order's total when it was placed, tax included."""
     cancelled_minor: int
     """The part of it that is cancelled by now."""
-    directory_epoch: int = FIRST_DIRECTORY_EPOCH
 
 
 class SalesPayment(RootRow, frozen=True, kw_only=True):
     """A payment of which something was captured; its captures are child rows."""
 
-    merchant_id: str
     payment_id: str
-    pod: str
-    epoch: str
-    version: int
     currency: str
-    directory_epoch: int = FIRST_DIRECTORY_EPOCH
 
 
 class SalesCapture(ChildRow, frozen=True, kw_only=True):
@@ -77,15 +66,10 @@ class SalesCapture(ChildRow, frozen=True, kw_only=True):
 class SalesRefund(RootRow, frozen=True, kw_only=True):
     """A completed refund's amount on its day."""
 
-    merchant_id: str
     refund_id: str
-    pod: str
-    epoch: str
-    version: int
     day: str
     currency: str
     refunded_minor: int
-    directory_epoch: int = FIRST_DIRECTORY_EPOCH
 
 
 class SalesDay(msgspec.Struct, frozen=True, kw_only=True):

@@ -235,9 +235,8 @@ class SearchSession:
         return 0
 
     def _write_newer(self, root: Root, row: RootRow) -> None:
-        pod, stand = self._locked(_pod_of(row)), self._stand(root, row)
-        values = msgspec.structs.asdict(row)
-        if stand is not None and not _wins(stand, values["directory_epoch"], values["version"], values["epoch"]):
+        pod, stand = self._locked(row.pod), self._stand(root, row)
+        if stand is not None and not _wins(stand, row):
             return
         try:
             pod.put(root, row)
@@ -253,7 +252,7 @@ class SearchSession:
             pod.remove(key)
 
     def _stand(self, root: Root, row: RootRow) -> Stand | None:
-        return self._pod(_pod_of(row)).stand(root, key_of(root, row))
+        return self._pod(row.pod).stand(root, key_of(root, row))
 
     def _pod(self, pod: str) -> PodWriting:
         if pod not in self._pods:
@@ -275,9 +274,9 @@ def document_counts(settings: Settings, pod: str) -> dict[str, int]:
     return {root.table: len(opened.keys(root)) for root in ROOTS}
 
 
-def _wins(stand: Stand, directory_epoch: int, version: int, epoch: str) -> bool:
+def _wins(stand: Stand, row: RootRow) -> bool:
     """Whether a row replaces what stands: by a higher version, or as one of another epoch of the same pod."""
-    return (stand.directory_epoch, stand.version) < (directory_epoch, version) or stand.epoch != epoch
+    return (stand.directory_epoch, stand.version) < (row.directory_epoch, row.version) or stand.epoch != row.epoch
 
 
 def _refusal(root: Root, row: RootRow) -> str | None:
@@ -286,10 +285,6 @@ def _refusal(root: Root, row: RootRow) -> str | None:
     except (OverflowError, ValueError) as error:
         return str(error)
     return None
-
-
-def _pod_of(row: RootRow) -> str:
-    return str(msgspec.structs.asdict(row)["pod"])
 
 
 def _keys(root: Root, pairs: Sequence[Key]) -> list[str]:
