@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,12 +19,12 @@ from tantivy import Index, Query, Schema, Searcher
 from contracts.errors import ComparisonError
 from reconcile.compare import compare
 from reconcile.lake_side import PartitionPosition, at_positions, fold, in_scope
-from reconcile.own_positions import await_lake, lag_seconds_max, lateness, load_parked, sides
+from reconcile.own_positions import await_lake, findings, lag_seconds_max, load_parked, sides, wholly_if_set_back
 from reconcile.pair import Findings, Pair, PodRun, Stage
 from reconcile.parked import ParkedAggregate, overdue
 from reconcile.scratch import load, table
 from reconcile.shapes import BIGINT, BOOLEAN, VARCHAR, flag, number, text
-from reconcile.view_positions import known_positions, shown
+from reconcile.view_positions import known_positions
 from reconcile.view_tables import ViewTable, rows_of
 
 NAME = "search"
@@ -109,16 +108,12 @@ def _compare(run: PodRun) -> Findings:
     folder = run.context.search_index(run.pod)
     held = None if folder is None else _open(folder)
     stored = [] if held is None else _positions(held)
-    floor = min((position.cut for position in stored), default=0)
-    # An index whose position is below the last comparison's cut was set back: compare everything.
-    is_whole = run.scope is None or floor < run.scope.since_cut
-    run = replace(run, scope=None) if is_whole else run
+    run = wholly_if_set_back(run, stored)
     parked = [] if held is None else _parked(held)
     for item in TABLES:
         _read(run, held, item)
     load_parked(run, parked)
     positions, beyond = known_positions(run, stored)
-    floor = min((position.cut for position in positions), default=0)
     await_lake(run, run.pod, NAME, positions)
     outcomes = [beyond, overdue(parked, run.context.now(), lag_seconds_max(NAME), run.context.limits)]
     extent = in_scope(run, at_positions(run.connection, run.pod, positions), f"{NAME}_events")
@@ -127,14 +122,7 @@ def _compare(run: PodRun) -> Findings:
         for item in (one for one in TABLES if one.aggregate_type == aggregate_type):
             left, right = sides(run, item, f"index_{item.name}")
             outcomes.append(compare(run.connection, item.shape, left, right, run.context.limits))
-    return Findings(
-        outcomes=outcomes,
-        is_whole=is_whole,
-        cut=floor,
-        cut_vector={str(position.partition): shown(position) for position in positions},
-        late_aggregates=[one.key for one in parked],
-        late_reason=lateness(run, NAME, floor, len(parked)),
-    )
+    return findings(run, NAME, positions, outcomes, parked)
 
 
 def _read(run: PodRun, held: Held | None, item: ViewTable) -> None:
