@@ -98,7 +98,7 @@ def body_of(command: type[Command[Any]], given: tuple[str, ...]) -> type[msgspec
 
 def command_of(command: type[Command[Any]], call: Call, **given: Any) -> Command[Any]:
     """Return the command that a call asks for: the merchant is the key's, whatever the body says."""
-    body = {name: getattr(call.body, name) for name in call.body.__struct_fields__} if call.body is not None else {}
+    body = {} if call.body is None else msgspec.structs.asdict(call.body)
     return command(merchant_id=call.merchant_id, **{**body, **given})
 
 
