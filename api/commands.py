@@ -42,7 +42,6 @@ def command_route(
     status: int = 200,
     has_version: bool = False,
     raises: tuple[type[TieoutError], ...] = (ConflictError,),
-    parameters: dict[str, str] | None = None,
 ) -> Route:
     """Return the route that runs `command`, by default with its name; the path's parameters are fields of it."""
     name = name or re.sub(r"(?<=[a-z])(?=[A-Z])", "_", command.__name__).lower()
@@ -64,7 +63,7 @@ def command_route(
         is_command=True,
         has_version=has_version,
         raises=raises,
-        parameters=parameters or {field: f"The {field.replace('_', ' ')}" for field in given},
+        parameters={field: f"The {field.replace('_', ' ')}" for field in given},
     )
 
 

@@ -93,10 +93,9 @@ def _looked_at(run: PodRun, mart: Mart, query: str) -> str:
     return f"({query})" if mart.id_column is None else run.in_scope(f"({query})", mart.id_column)
 
 
-def fields(aggregate_type: str, part: str | None = None, *, leave_out: Sequence[str] = ()) -> tuple[Column, ...]:
+def fields(aggregate_type: str, part: str | None = None) -> tuple[Column, ...]:
     """Return the payload fields of an aggregate or of one of its parts."""
-    entity = next(entity for entity in entities_of(aggregate_type) if entity.field == part)
-    return tuple(column for column in entity.fields if column.name not in leave_out)
+    return next(entity for entity in entities_of(aggregate_type) if entity.field == part).fields
 
 
 def _names(columns: Sequence[Column], alias: str) -> str:

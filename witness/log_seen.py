@@ -162,7 +162,7 @@ def begin_of(stream: StreamCounters) -> EntryNumber:
 
 def moved_streams(before: SeenLog, now: LogCounters) -> list[Moved]:
     """Return the streams that begin later than before, after what was trimmed; manifests tell whether they may."""
-    found: list[Finding] = []
+    found = []
     for place, stream in now.entries.items():
         seen = before.entries.get(place_key(place))
         begin = begin_of(stream)

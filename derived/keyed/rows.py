@@ -39,7 +39,7 @@ Row = TypeVar("Row", bound=RootRow)
 
 def row_of(row_type: type[Row], state: AggregateState, pod: str, epoch: str, **computed: object) -> Row:
     """Return an aggregate's row: each column is the state's field of this name, except those that are `computed`."""
-    values = {"pod": pod, "epoch": epoch, "directory_epoch": FIRST_DIRECTORY_EPOCH, **computed}
+    values: dict[str, Any] = {"pod": pod, "epoch": epoch, "directory_epoch": FIRST_DIRECTORY_EPOCH, **computed}
     copied = {name: getattr(state, name) for name in row_type.__struct_fields__ if name not in values}
     return row_type(**copied, **values)
 
