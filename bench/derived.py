@@ -46,18 +46,6 @@ EPOCH = "1:1:1"
 CHUNK_ROWS = 10_000
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print; return 0 when every goal is met, 1 otherwise."""
-    return measured(
-        "derived",
-        measure,
-        __doc__,
-        arguments,
-        orders=(20_000, "orders, each of seven events"),
-        lines=(5, "lines of an order"),
-    )
-
-
 def measure(*, orders: int = 20_000, lines: int = 5) -> list[Figure]:
     """Start servers, fill a log, measure each projection and the rebuilds, stop the servers; return the figures."""
     with _stores() as settings:
@@ -251,4 +239,4 @@ def _publish(log: ValkeyLog, batches: Sequence[pa.RecordBatch]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(measured(measure, orders="orders, each of seven events", lines="lines of an order"))

@@ -8,7 +8,6 @@ single refused order among as many. Does not belong here: events that are accept
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
 
@@ -35,11 +34,6 @@ VIEW = READ_MODELS[0]
 TABLE, ORDER_ID = f"read_models.{ROOT.table}", ROOT.key_columns[1]
 REFUSE = f"alter table {TABLE} add constraint refuses check ({{condition}})"
 ACCEPT = f"alter table {TABLE} drop constraint refuses"
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print; return 0."""
-    return measured("refused", measure, __doc__, arguments, orders=(10_000, "orders of one step"))
 
 
 def measure(*, orders: int = 10_000) -> list[Figure]:
@@ -97,4 +91,4 @@ def _figures(name: str, cost: Cost, events: int) -> list[Figure]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(measured(measure, orders="orders of one step"))

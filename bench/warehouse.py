@@ -13,7 +13,7 @@ from __future__ import annotations
 import random
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from bench.figures import Figure, measured
@@ -81,18 +81,6 @@ class Feed:
         return result
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print; return 0 when the goal is met, 1 otherwise."""
-    return measured(
-        "warehouse",
-        measure,
-        __doc__,
-        arguments,
-        events=(10_000, "events of the small lake"),
-        rounds=(5, "builds of each lake that are compared"),
-    )
-
-
 def measure(*, events: int = 10_000, rounds: int = 5) -> list[Figure]:
     """Fill two lakes, build both, then add to both and build in turns; return the figures."""
     with own_postgres() as (server, folder):
@@ -151,4 +139,6 @@ def _seconds(action: Callable[[], object]) -> float:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(
+        measured(measure, events="events of the small lake", rounds="builds of each lake that are compared")
+    )
