@@ -18,7 +18,6 @@ from contracts.events.merchant import Synonym, TaxRate
 from contracts.events.product import Attribute, ProductKind
 from contracts.ownership import READ_MODELS
 from contracts.settings import PodSettings, Settings
-from contracts.verdicts import PairResult
 from derived.lake import migrate_lake
 from drills.damages.place import Place
 from oltp.commands.authorize_payment import AuthorizePayment
@@ -288,13 +287,6 @@ class DamagedPod:
     def compare(self, *pairs: str) -> None:
         self.comparisons += 1
         ledger.record(self.dsn, self.tools.recheck(pairs, ("pod1",)), run=f"comparison {self.comparisons}")
-
-
-def found(result: PairResult) -> list[tuple[str, str, dict[str, tuple[Any, Any, int | None]]]]:
-    """Return the sample as (entity, class, {column: (left, right, difference)})."""
-    return [
-        (d.entity, d.kind.value, {c.column: (c.left, c.right, c.difference) for c in d.columns}) for d in result.sample
-    ]
 
 
 def migrate_lake_of(settings: Settings) -> None:

@@ -21,7 +21,8 @@ from reconcile.context import ReconcileContext
 from reconcile.figures import FIGURES, total_figures
 from stack.composition.comparison import build_reconcile_context
 from stack.composition.projections import PROJECTIONS
-from tests.integration.reconcile_world import VIEW_PAIRS, Shop, carrying, found, migrate_lake_of, open_shops, propagate
+from tests.integration.reconcile_world import VIEW_PAIRS, Shop, carrying, migrate_lake_of, open_shops, propagate
+from tests.values import found
 
 Shops = tuple[Shop, Shop]
 ALL = PROJECTIONS

@@ -21,7 +21,8 @@ from stack.composition.comparison import build_reconcile_context
 from streams.logs import build_log
 from streams.valkey_log import ValkeyLog
 from tests.conftest import Cluster
-from tests.integration.reconcile_world import Shop, behind_the_outbox, busy_shops, carrying, found, migrate_lake_of
+from tests.integration.reconcile_world import Shop, behind_the_outbox, busy_shops, carrying, migrate_lake_of
+from tests.values import found
 
 FAMILIES = ("stock_identity", "outbox_log", "log_manifests", "oltp_lake")
 UNDER_LOAD = (

@@ -83,7 +83,8 @@ order_tax_lines = Table(
     *text_columns("jurisdiction", "tax_category"),
     integer_column("rate_ppm"),
     Column("is_tax_inclusive", Boolean, nullable=False),
-    *integer_columns("taxable_minor", "tax_minor"),
+    integer_column("taxable_minor"),
+    integer_column("tax_minor"),
     *not_negative("rate_ppm", "taxable_minor", "tax_minor"),
     Index(None, "order_id"),
 )
