@@ -72,7 +72,8 @@ def _restore(table: str) -> Undo:
 def _found(place: Place, query: str, target: Target) -> tuple[Any, ...]:
     """Return the only row of a query about an aggregate."""
     with place.oltp() as connection:
-        (row,) = connection.execute(query.encode(), {"id": target.aggregate_id}).fetchall()
+        rows: list[tuple[Any, ...]] = connection.execute(query.encode(), {"id": target.aggregate_id}).fetchall()
+    (row,) = rows
     return row
 
 
