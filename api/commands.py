@@ -28,14 +28,13 @@ from oltp.transaction import Expected
 
 REPLAYED = "Idempotency-Replayed"
 COMMAND_SECONDS = 15.0
-WORK_OF_ROLE = {Role.STOREFRONT: Work.CHECKOUT, Role.ADMIN: Work.ADMIN}
 
 
 def command_route(
     method: str,
     path: str,
     command: type[Command[Any]],
-    name: str,
+    name: str = "",
     *,
     roles: frozenset[Role],
     work: Work = Work.ADMIN,
@@ -43,9 +42,9 @@ def command_route(
     status: int = 200,
     has_version: bool = False,
     raises: tuple[type[TieoutError], ...] = (ConflictError,),
-    parameters: dict[str, str] | None = None,
 ) -> Route:
-    """Return the route that runs `command`; the path's parameters are fields of it."""
+    """Return the route that runs `command`, by default with its name; the path's parameters are fields of it."""
+    name = name or re.sub(r"(?<=[a-z])(?=[A-Z])", "_", command.__name__).lower()
     given = tuple(re.findall(r"{(\w+)}", path))
     return Route(
         name=name,
@@ -64,7 +63,7 @@ def command_route(
         is_command=True,
         has_version=has_version,
         raises=raises,
-        parameters=parameters or {field: f"The {field.replace('_', ' ')}" for field in given},
+        parameters={field: f"The {field.replace('_', ' ')}" for field in given},
     )
 
 
@@ -98,7 +97,7 @@ def body_of(command: type[Command[Any]], given: tuple[str, ...]) -> type[msgspec
 
 def command_of(command: type[Command[Any]], call: Call, **given: Any) -> Command[Any]:
     """Return the command that a call asks for: the merchant is the key's, whatever the body says."""
-    body = {name: getattr(call.body, name) for name in call.body.__struct_fields__} if call.body is not None else {}
+    body = {} if call.body is None else msgspec.structs.asdict(call.body)
     return command(merchant_id=call.merchant_id, **{**body, **given})
 
 

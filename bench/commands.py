@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -78,20 +78,7 @@ class Result:
         return self.per_second / self.reference_per_second
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print; return 0 when every goal is met, 1 otherwise."""
-    return measured(
-        "commands",
-        lambda **sizes: figures(measure(**sizes)),
-        __doc__,
-        arguments,
-        seconds=(8.0, "length of each measurement"),
-        lines=(3, "lines per order in the comparison with pgbench"),
-        skus=(1_000, "SKUs of the merchant"),
-    )
-
-
-def measure(*, seconds: float = 8.0, lines: int = 3, skus: int = 1_000) -> list[Result]:
+def measure(*, seconds: float = 8.0, lines: int = 3, skus: int = 1_000) -> list[Figure]:
     """Return every measurement, on a fresh server with fsync on."""
     with bench_pod() as settings, build_command_pod(settings) as pod:
         open_shop(pod, skus)
@@ -104,7 +91,7 @@ def measure(*, seconds: float = 8.0, lines: int = 3, skus: int = 1_000) -> list[
         hot = orders_per_second(settings, Load(clients=32, processes=4, lines=1, skus=1, seconds=seconds))
         spread = orders_per_second(settings, Load(clients=32, processes=4, lines=1, skus=skus, seconds=seconds))
     name = f"place order, {lines} lines, 8 clients in 2 processes"
-    return [
+    results = [
         Result(
             work=name,
             per_second=orders,
@@ -127,10 +114,6 @@ def measure(*, seconds: float = 8.0, lines: int = 3, skus: int = 1_000) -> list[
             goal=0.7,
         ),
     ]
-
-
-def figures(results: Sequence[Result]) -> list[Figure]:
-    """Return each measurement with its reference and the ratio of both."""
     return [figure for result in results for figure in _figures_of(result)]
 
 
@@ -323,4 +306,11 @@ def _pgbench_program() -> Path:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(
+        measured(
+            measure,
+            seconds="length of each measurement",
+            lines="lines per order in the comparison with pgbench",
+            skus="SKUs of the merchant",
+        )
+    )

@@ -24,7 +24,7 @@ from bench.figures import Figure, measured
 from bench.servers import own_postgres, own_valkey
 from contracts.ids import PARTITION_FUNCTION
 from contracts.ownership import READ_MODELS
-from contracts.settings import PodSettings, Settings
+from contracts.settings import Settings
 from derived.keyed import decoding
 from derived.keyed.projection import KeyedProjection, lake_opener
 from derived.keyed.rows import Root
@@ -39,22 +39,11 @@ from streams.cuts import Cut
 from streams.projection import Projection
 from streams.publishing import CutPublication
 from streams.valkey_log import ValkeyLog
+from tests.values import pod_without_server, settings_of
 
 POD = "bench"
 EPOCH = "1:1:1"
 CHUNK_ROWS = 10_000
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print; return 0 when every goal is met, 1 otherwise."""
-    return measured(
-        "derived",
-        measure,
-        __doc__,
-        arguments,
-        orders=(20_000, "orders, each of seven events"),
-        lines=(5, "lines of an order"),
-    )
 
 
 def measure(*, orders: int = 20_000, lines: int = 5) -> list[Figure]:
@@ -214,16 +203,13 @@ def _seconds(body: Callable[[], object]) -> float:
 @contextmanager
 def _stores() -> Iterator[Settings]:
     with own_postgres("bench_lake", "bench_read_models") as (postgres, folder), own_valkey(folder) as valkey:
-        settings = Settings(
-            var_dir=folder,
-            pods=(PodSettings(pod=POD, owner_dsn="", app_dsn="", relay_dsn="", reader_dsn=""),),
-            control_dsn="",
+        settings = settings_of(
+            folder,
+            pods=[pod_without_server(POD)],
             catalog_dsn=postgres.superuser_dsn("bench_lake"),
             read_models_dsn=postgres.superuser_dsn("bench_read_models"),
-            dagster_dsn="",
             log_url=valkey.url(),
             lake_data_path=str(folder / "lake"),
-            lake_backup_path=folder / "backup",
             partition_count=PARTITIONS,
         )
         migrate_lake(
@@ -253,4 +239,4 @@ def _publish(log: ValkeyLog, batches: Sequence[pa.RecordBatch]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(measured(measure, orders="orders, each of seven events", lines="lines of an order"))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,15 +37,15 @@ def options_of(
     return parser.parse_args(arguments)
 
 
-def measured(
-    bench: str,
-    measure: Callable[..., Sequence[Figure]],
-    description: str | None,
-    arguments: Sequence[str] | None,
-    **sizes: tuple[float, str],
-) -> int:
-    """Measure with the sizes of the command line, and print; return 0 when every goal is met, 1 otherwise."""
-    options = vars(options_of(bench, description, arguments, sizes))
+def measured(measure: Callable[..., Sequence[Figure]], **said: str) -> int:
+    """Measure with the sizes of the command line, and print; return 0 when every goal is met, 1 otherwise.
+
+    `said`: the help of each size; the sizes and their defaults are the parameters of `measure`, the name of the
+    benchmark is its module's.
+    """
+    bench, parameters = Path(inspect.getfile(measure)).stem, inspect.signature(measure).parameters
+    sizes = {name: (parameters[name].default, text) for name, text in said.items()}
+    options = vars(options_of(bench, sys.modules[measure.__module__].__doc__, None, sizes))
     is_json = options.pop("json")
     return report(bench, measure(**options), is_json=is_json)
 

@@ -10,7 +10,6 @@ with its processor time; and that what was sold is what is counted. Does not bel
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -40,19 +39,6 @@ class Measured:
 
     per_second: list[float] = field(default_factory=list)
     cpu_us: list[float] = field(default_factory=list)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print; return 0 when every goal is met, 1 otherwise."""
-    return measured(
-        "hot_stock",
-        measure,
-        __doc__,
-        arguments,
-        seconds=(5.0, "length of each measurement"),
-        rounds=(3, "measurements of each load, in turns"),
-        skus=(1_000, "SKUs of the reference"),
-    )
 
 
 def measure(*, seconds: float = 5.0, rounds: int = 3, skus: int = 1_000) -> list[Figure]:
@@ -109,4 +95,11 @@ def _exact(unsold: int, violations: int) -> Figure:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(
+        measured(
+            measure,
+            seconds="length of each measurement",
+            rounds="measurements of each load, in turns",
+            skus="SKUs of the reference",
+        )
+    )

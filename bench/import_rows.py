@@ -31,6 +31,7 @@ from oltp.directory import migrate_directory
 from oltp.store.migrate import migrate
 from stack.servers import bootstrap
 from stack.servers.postgres import EmbeddedPostgres
+from tests.values import settings_of
 from traffic.retail.files import COLUMNS
 from traffic.retail.importing import import_files
 from traffic.workers import process_count
@@ -97,17 +98,7 @@ def _settings(server: EmbeddedPostgres, folder: Path) -> Settings:
     _create(server, "control", ("tieout_control",))
     control_dsn = server.dsn("tieout_control", "tieout_control-password", "control")
     migrate_directory(control_dsn)
-    return Settings(
-        var_dir=folder,
-        pods=tuple(pods),
-        control_dsn=control_dsn,
-        catalog_dsn="",
-        read_models_dsn="",
-        dagster_dsn="",
-        log_url="",
-        lake_data_path="",
-        lake_backup_path=folder,
-    )
+    return settings_of(folder, pods=pods, control_dsn=control_dsn)
 
 
 def _create(server: EmbeddedPostgres, database: str, roles: tuple[str, ...]) -> None:

@@ -36,18 +36,6 @@ class Round:
     server: float
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print; return 0 when every goal is met, 1 otherwise."""
-    return measured(
-        "place_order",
-        measure,
-        __doc__,
-        arguments,
-        orders=(300, "orders of each measurement"),
-        rounds=(5, "measurements of each tree, in turns"),
-    )
-
-
 def measure(*, orders: int = 300, rounds: int = 5) -> list[Figure]:
     """Return the medians of both trees, and the median of the ratios of adjacent rounds."""
     with ExitStack() as stack:
@@ -112,4 +100,4 @@ def _answer(process: subprocess.Popen[str]) -> Sequence[float]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(measured(measure, orders="orders of each measurement", rounds="measurements of each tree, in turns"))

@@ -8,7 +8,6 @@ single refused order among as many. Does not belong here: events that are accept
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
 
@@ -21,13 +20,13 @@ from bench.figures import Figure, measured
 from bench.processor import Cost, cost_of
 from bench.servers import own_postgres
 from contracts.ownership import READ_MODELS
-from contracts.settings import Settings
 from derived.read_models import migrate
 from derived.read_models.known import roots_of
 from stack.composition.projections import build_projection
 from streams import codec
 from streams.parking import apply_parking
 from streams.projection import START, Entry, Position, Projection, Work
+from tests.values import settings_of
 
 EPOCH = "1:1:1"
 VIEW = READ_MODELS[0]
@@ -37,11 +36,6 @@ REFUSE = f"alter table {TABLE} add constraint refuses check ({{condition}})"
 ACCEPT = f"alter table {TABLE} drop constraint refuses"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print; return 0."""
-    return measured("refused", measure, __doc__, arguments, orders=(10_000, "orders of one step"))
-
-
 def measure(*, orders: int = 10_000) -> list[Figure]:
     """Return the processor time per event of a step whose orders are all refused, one of them, or none."""
     events = _placed_orders(orders)
@@ -49,17 +43,7 @@ def measure(*, orders: int = 10_000) -> list[Figure]:
     conditions = {"all are refused": "false", "one is refused": f"{ORDER_ID} <> '{chosen}'", "none is refused": "true"}
     figures = []
     with own_postgres("bench_read_models") as (postgres, folder):
-        settings = Settings(
-            var_dir=folder,
-            pods=(),
-            control_dsn="",
-            catalog_dsn="",
-            read_models_dsn=postgres.superuser_dsn("bench_read_models"),
-            dagster_dsn="",
-            log_url="",
-            lake_data_path="",
-            lake_backup_path=folder,
-        )
+        settings = settings_of(folder, pods=(), read_models_dsn=postgres.superuser_dsn("bench_read_models"))
         migrate(settings.read_models_dsn)
         for number, (name, condition) in enumerate(conditions.items()):
             with closing(build_projection(VIEW.name, settings)) as view:
@@ -107,4 +91,4 @@ def _figures(name: str, cost: Cost, events: int) -> list[Figure]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(measured(measure, orders="orders of one step"))

@@ -13,7 +13,7 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -53,18 +53,6 @@ class Servers:
     pod_dsn: str
     foreign_dsn: str
     log_url: str
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print; return 0 when every goal is met, 1 otherwise."""
-    return measured(
-        "relay",
-        measure,
-        __doc__,
-        arguments,
-        events=(500_000, "events waiting in the outbox"),
-        samples=(300, "commits timed for each latency"),
-    )
 
 
 def measure(*, events: int = 500_000, samples: int = 300) -> list[Figure]:
@@ -268,4 +256,4 @@ def _foreign_transactions(servers: Servers) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(measured(measure, events="events waiting in the outbox", samples="commits timed for each latency"))

@@ -80,19 +80,6 @@ class Served:
     product: str
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print; return 0 when every goal is met, 1 otherwise."""
-    return measured(
-        "serving",
-        measure,
-        __doc__,
-        arguments,
-        orders=(1_000, "checkouts of each kind"),
-        reads=(4_000, "reads of each kind"),
-        cases=(20_000, "requests that schemathesis makes; 0: none"),
-    )
-
-
 def measure(*, orders: int = 1_000, reads: int = 4_000, cases: int = 20_000) -> list[Figure]:
     """Return the processor time of each kind of request, and the ratio of a checkout."""
     with serving() as served:
@@ -314,4 +301,11 @@ def _generated(cases: int) -> Figure:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(
+        measured(
+            measure,
+            orders="checkouts of each kind",
+            reads="reads of each kind",
+            cases="requests that schemathesis makes; 0: none",
+        )
+    )

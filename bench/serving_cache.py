@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -69,18 +69,6 @@ class Shop:
         """Put the page together."""
         with self.pod.connections.connection() as connection:
             return read_product_page(connection, MERCHANT, self.product_id, directory_epoch=1)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print; return 0 when every goal is met, 1 otherwise."""
-    return measured(
-        "serving_cache",
-        measure,
-        __doc__,
-        arguments,
-        reads=(5_000, "reads of each kind"),
-        readers=(250, "threads of each of the four processes"),
-    )
 
 
 def measure(*, reads: int = 5_000, readers: int = 250) -> list[Figure]:
@@ -239,4 +227,4 @@ def _hang(url: str, subject: str, loads: Any, begun: Event) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(measured(measure, reads="reads of each kind", readers="threads of each of the four processes"))

@@ -92,19 +92,6 @@ class Phase:
         return len(self.checkouts.seconds) / self.seconds
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print; return 0 when every goal is met, 1 otherwise."""
-    return measured(
-        "serving_load",
-        measure,
-        __doc__,
-        arguments,
-        seconds=(20, "seconds of each phase"),
-        rounds=(3, "turns with and without reconciler and witnesses"),
-        clients=(8, "connections for checkouts, and as many for reads"),
-    )
-
-
 def measure(*, seconds: int = 20, rounds: int = 3, clients: int = 8) -> list[Figure]:
     """Return the rates and times of every phase."""
     with session.ended_by_signals(), _system() as (settings, shop):
@@ -369,4 +356,11 @@ def _taken(workers: Workers) -> list[Figure]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(
+        measured(
+            measure,
+            seconds="seconds of each phase",
+            rounds="turns with and without reconciler and witnesses",
+            clients="connections for checkouts, and as many for reads",
+        )
+    )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import psycopg
 
@@ -31,17 +31,6 @@ PAUSE_SECONDS_MAX = 0.1
 GOAL_P99_MS = 500.0
 UNCOUNTED = 10
 """Orders before the first measured one, because the workers' start is not measured."""
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print; return 0 when the goal is met, 1 otherwise."""
-    return measured(
-        "visibility",
-        measure,
-        __doc__,
-        arguments,
-        samples=(300, "orders timed"),
-    )
 
 
 def measure(*, samples: int = 300) -> list[Figure]:
@@ -81,4 +70,4 @@ def _wait_for_order(reader: psycopg.Connection, customer: str, committed: float)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(measured(measure, samples="orders timed"))

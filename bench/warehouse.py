@@ -13,13 +13,12 @@ from __future__ import annotations
 import random
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from bench.figures import Figure, measured
 from bench.servers import own_postgres
 from contracts.errors import WarehouseError
-from contracts.settings import PodSettings, Settings
 from derived.lake import LakeProjection, migrate_lake
 from derived.reports import REPORTS, read_report
 from derived.warehouse import BuildResult, build_warehouse, parse
@@ -27,6 +26,7 @@ from stack.servers.bootstrap import create_database
 from stack.servers.postgres import EmbeddedPostgres
 from tests.commerce import Commerce, events_of
 from tests.derived_work import PARTITIONS, FakePod
+from tests.values import settings_of
 
 POD = "pod1"
 CUT_TRANSACTIONS = 2_000
@@ -42,16 +42,11 @@ class Feed:
             create_database(server.superuser_dsn(), database, owner="postgres")
         data = folder / name
         data.mkdir()
-        self.settings = Settings(
-            var_dir=folder / "var",
-            pods=(PodSettings(pod=POD, owner_dsn="", app_dsn="", relay_dsn="", reader_dsn=""),),
+        self.settings = settings_of(
+            folder / "var",
             control_dsn=server.superuser_dsn("control"),
             catalog_dsn=server.superuser_dsn(name),
-            read_models_dsn="",
-            dagster_dsn="",
-            log_url="",
             lake_data_path=f"{data}/",
-            lake_backup_path=folder / "backup",
         )
         migrate_lake(self.settings.catalog_dsn, f"{data}/", pods=[POD], partition_count=PARTITIONS)
         self.lake = LakeProjection(self.settings.catalog_dsn, f"{data}/")
@@ -84,18 +79,6 @@ class Feed:
         if not result.is_complete:
             raise WarehouseError(f"The build failed: {[(node.name, node.message) for node in result.test_failures]}")
         return result
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print; return 0 when the goal is met, 1 otherwise."""
-    return measured(
-        "warehouse",
-        measure,
-        __doc__,
-        arguments,
-        events=(10_000, "events of the small lake"),
-        rounds=(5, "builds of each lake that are compared"),
-    )
 
 
 def measure(*, events: int = 10_000, rounds: int = 5) -> list[Figure]:
@@ -156,4 +139,6 @@ def _seconds(action: Callable[[], object]) -> float:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(
+        measured(measure, events="events of the small lake", rounds="builds of each lake that are compared")
+    )

@@ -55,6 +55,11 @@ def visible_lines(text: str) -> str:
     )
 
 
+def one_line(text: object) -> str:
+    """Return a text, as an error's, in one line: what was laid out in several is for a terminal."""
+    return " ".join(str(text).split())
+
+
 def cuts_text(cuts: Mapping[str, int]) -> str:
     """Return a vector of cuts, e.g. ``pod1:7,pod2:3``."""
     return ",".join(f"{pod}:{cut}" for pod, cut in sorted(cuts.items()))

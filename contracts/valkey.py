@@ -14,6 +14,8 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 import redis
 
+from contracts.text import one_line
+
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
@@ -40,7 +42,7 @@ class ServerTrouble:
 
 def trouble_of(error: redis.RedisError) -> ServerTrouble:
     """Return what an error of the client means."""
-    reason = " ".join(str(error).split()).rstrip(".")
+    reason = one_line(error).rstrip(".")
     if isinstance(error, redis.OutOfMemoryError):
         kind = TroubleKind.MEMORY_FULL
     elif isinstance(error, redis.ConnectionError | redis.TimeoutError):

@@ -24,8 +24,6 @@ from contracts.events.refund import RefundEvent
 
 PURPOSE = "webhook secrets"
 """What the pepper is used for here."""
-SCHEMA = "webhooks"
-"""Of the control database."""
 TOLD_AGGREGATES = ("order", "payment", "refund", "fulfillment")
 """The aggregates whose events merchants can be told; all of their events."""
 URL_CHARACTERS_MAX = 2_000

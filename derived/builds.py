@@ -295,20 +295,17 @@ def is_of_other_versions(connection: Connection) -> bool:
     return bool(rows) and any(read.get(name, 1) != state.SCHEMA_VERSION for name, state in STATE_TYPES.items())
 
 
-def latest_build(connection: Connection, *, at: datetime | None = None) -> CompleteBuild | None:
-    """Return the newest complete build, or the newest that was complete at `at`; None if there is none."""
+def latest_build(connection: Connection) -> CompleteBuild | None:
+    """Return the newest complete build; None if there is none."""
     if not _has_tables(connection):
         return None
     rows = connection.execute(
         f"""select vectors.build_id, vectors.pod, vectors.cut, vectors.data_at
             from {CUT_VECTORS} as vectors
             where vectors.build_number = (
-                select max(build_number) from {CUT_VECTORS} semi join (
-                    from {COMPLETIONS} where $at is null or completed_at <= cast($at as timestamptz)
-                ) using (build_id)
+                select max(build_number) from {CUT_VECTORS} semi join {COMPLETIONS} using (build_id)
             )
-            order by vectors.pod""",
-        {"at": at},
+            order by vectors.pod"""
     ).fetchall()
     if not rows:
         return None

@@ -57,8 +57,6 @@ class EpochPlan:
     """Whether the database and the copies do not continue each other as they are."""
     base: Cut | None
     """The last cut that is identical in the database and the copies; None: there is none."""
-    database_cut: int
-    """The last cut that the database knows."""
     forgotten_cuts: int
     """Number of cuts that the database registered after the base; their events are published again in the new epoch."""
     copies: tuple[CopyPlan, ...]
@@ -145,7 +143,6 @@ class _Session:
                 pod=self.pod,
                 is_needed=is_ahead or common.first_other is not None or not epochs.continues(self.connection),
                 base=base,
-                database_cut=database_cut,
                 forgotten_cuts=epochs.cuts_after(self.connection, number),
                 copies=self._copies(lake, places, number),
             )

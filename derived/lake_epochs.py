@@ -140,12 +140,12 @@ def _retract(
     cursor: Connection, pod: str, opening: EpochOpening, base_at: datetime | None, logged: LoggedEvents, clock: Clock
 ) -> None:
     now = clock()
-    _move_events(cursor, pod, opening, now)
+    _move(cursor, EVENTS, RETRACTED_EVENTS, pod, opening, now)
     _keep(cursor, _parked(cursor, pod, opening.base_cut), opening, now)
     for events in logged(_kept(cursor, pod, opening.base_cut)):
         _keep(cursor, events, opening, now)
     cursor.execute(f"delete from {PARKED} where pod = ? and cut > ?", [pod, opening.base_cut])
-    _move_cuts(cursor, pod, opening, now)
+    _move(cursor, CUTS, RETRACTED_CUTS, pod, opening, now)
     _move_fence(cursor, pod, opening, base_at)
     cursor.execute(
         f"update {EPOCHS} set retracted_at = ? where pod = ? and retracted_at is null and base_cut >= ? and epoch <> ?",
@@ -155,14 +155,15 @@ def _retract(
     stand_back(cursor, pod, opening.base_cut, data_at=base_at, clock=clock)
 
 
-def _move_events(cursor: Connection, pod: str, opening: EpochOpening, now: datetime) -> None:
+def _move(cursor: Connection, rows: str, retracted: str, pod: str, opening: EpochOpening, now: datetime) -> None:
+    """Move a table's rows after the base cut to the table of those that were taken back."""
     cursor.execute(
-        f"""insert into {RETRACTED_EVENTS} by name
-            select *, $epoch as retracted_by, cast($now as timestamptz) as retracted_at from {EVENTS}
+        f"""insert into {retracted} by name
+            select *, $epoch as retracted_by, cast($now as timestamptz) as retracted_at from {rows}
             where pod = $pod and cut > $base_cut""",
         {"pod": pod, "epoch": opening.epoch, "base_cut": opening.base_cut, "now": now},
     )
-    cursor.execute(f"delete from {EVENTS} where pod = ? and cut > ?", [pod, opening.base_cut])
+    cursor.execute(f"delete from {rows} where pod = ? and cut > ?", [pod, opening.base_cut])
 
 
 def _parked(cursor: Connection, pod: str, base_cut: int) -> pa.Table:
@@ -185,16 +186,6 @@ def _keep(cursor: Connection, events: pa.Table, opening: EpochOpening, now: date
         cursor.register("incoming", events)
         cursor.execute(KEEP_MISSING, {"retracted_by": opening.epoch, "now": now})
         cursor.unregister("incoming")
-
-
-def _move_cuts(cursor: Connection, pod: str, opening: EpochOpening, now: datetime) -> None:
-    cursor.execute(
-        f"""insert into {RETRACTED_CUTS} by name
-            select *, $epoch as retracted_by, cast($now as timestamptz) as retracted_at from {CUTS}
-            where pod = $pod and cut > $base_cut""",
-        {"pod": pod, "epoch": opening.epoch, "base_cut": opening.base_cut, "now": now},
-    )
-    cursor.execute(f"delete from {CUTS} where pod = ? and cut > ?", [pod, opening.base_cut])
 
 
 def _move_fence(cursor: Connection, pod: str, opening: EpochOpening, base_at: datetime | None) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from contracts.errors import StackError
 from contracts.object_store import SCHEME, ObjectFolder, ObjectStore
+from contracts.text import one_line
 
 if TYPE_CHECKING:
     from pyarrow.fs import S3FileSystem
@@ -105,7 +106,7 @@ def _check_bucket(folder: ObjectFolder) -> None:
 
 def refusal(address: str, store: ObjectStore, error: Exception) -> str:
     """Return in one sentence, without secrets, why a request to an object store failed."""
-    text = " ".join(str(error).replace(store.secret, "***").split())
+    text = one_line(str(error).replace(store.secret, "***"))
     where = f"The object store at {store.endpoint or 'Amazon S3'}"
     bucket = f"{SCHEME}{address.removeprefix(SCHEME).partition('/')[0]}"
     for pattern, meaning in REFUSALS:

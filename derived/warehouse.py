@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 from contracts.errors import WarehouseError
 from contracts.object_store import is_object_path
 from contracts.settings import Settings
+from contracts.text import one_line
 from derived.build_results import KeptBuild, NodeResult, keep_build
 from derived.builds import Build, Connection, building
 from derived.defective import Omission
@@ -229,7 +230,7 @@ def run_dbt(settings: Settings, arguments: Sequence[str], *, build: Build | None
     with _dbt_lock, _environment(settings, **({} if build is None else _told(build))):
         result = dbtRunner(manifest=_manifest(settings)).invoke([*GLOBAL_ARGUMENTS, *arguments])
     if result.exception is not None:
-        message = scrub(Exception(" ".join(str(result.exception).split())), settings.catalog_dsn)
+        message = scrub(Exception(one_line(result.exception)), settings.catalog_dsn)
         raise WarehouseError(f"dbt could not run: {message}")
     return result
 

@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from contracts.drills import Drill, DrillTest, Promise
-from contracts.ownership import LAKE, WAREHOUSE, Copy, CopyKind
+from contracts.ownership import LAKE, WAREHOUSE, CopyKind
 from drills import decisions, probes, wiping
 from drills.answers import ask, ask_report, await_sale, says_its_age, serves_what_it_has
 from drills.copies import LOOKED_AT, answer_cache, cart, drilled, webhooks
-from drills.scene import Scene
+from drills.scene import Scene, copy_states
 from drills.system import CONTROL_SERVER, LOG_SERVER
 from streams.lag import trim_log
 
@@ -48,19 +48,13 @@ def lose_log_server(scene: Scene) -> None:
     scene.system.kill_server(LOG_SERVER)
     scene.breaks()
     probes.trade(scene)
-    probes.outage_is_reported(scene, lambda status: copy_states(status, scene.drill.copy), pod_states)
+    probes.outage_is_reported(scene, scene.copy_states, pod_states)
     for sale in sales:
         serves_what_it_has(scene, sale, before[sale.pod])
         says_its_age(scene, sale)
     scene.system.start_server(LOG_SERVER)
     probes.comes_back(scene, states)
     scene.prove()
-
-
-def copy_states(status: Mapping[str, Any], copy: Copy) -> Mapping[str, str | None]:
-    """Return the states of a copy in a status, by copy and pod."""
-    rows = status["warehouse" if copy is WAREHOUSE else "projections"]
-    return {f"{copy.name} of {row['pod']}": row["state"] for row in rows if row["name"] == copy.name}
 
 
 def pod_states(status: Mapping[str, Any]) -> Mapping[str, str | None]:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from contracts.drills import Drill, Promise
 from contracts.errors import PropagationError
-from contracts.ownership import Lateness
+from contracts.ownership import WAREHOUSE, Copy, Lateness
 from contracts.text import counted
 from contracts.verdicts import PairResult, Verdict
 from contracts.waiting import comes_true
@@ -24,6 +25,12 @@ from reconcile.comparison_run import run_pairs
 
 PATIENCE_SECONDS = 60.0
 """Time limit in seconds for short waits; a copy itself gets the lag that the contract allows."""
+
+
+def copy_states(status: Mapping[str, Any], copy: Copy) -> Mapping[str, str | None]:
+    """Return the states of a copy in a status, by copy and pod."""
+    rows = status["warehouse" if copy is WAREHOUSE else "projections"]
+    return {f"{copy.name} of {row['pod']}": row["state"] for row in rows if row["name"] == copy.name}
 
 
 @dataclass(kw_only=True)
@@ -57,6 +64,10 @@ class Scene:
     def note(self, promise: Promise, subject: str, *, expected: str, seen: object, is_ok: bool) -> bool:
         """Record one observation, and return `is_ok`."""
         return self.notes.add(promise, subject, expected=expected, seen=seen, is_ok=is_ok)
+
+    def copy_states(self, status: Mapping[str, Any]) -> Mapping[str, str | None]:
+        """Return the states of the drill's copy in a status, by copy and pod."""
+        return copy_states(status, self.drill.copy)
 
     def begin(self) -> None:
         """Wait until the system is healthy, note it, and clear the list of sales."""

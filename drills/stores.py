@@ -32,7 +32,7 @@ from oltp.carts.valkey_server import CartServer
 from streams import codec
 from streams.draining import observe_pod
 from streams.lag import observe
-from streams.log import EntryId, EventLog
+from streams.log import EntryId, EventLog, first_kept_cut, manifests_after
 from streams.logs import build_log
 
 
@@ -181,21 +181,18 @@ class LogStore(_Store):
         """
         found: Counter[str] = Counter()
         with self.log() as log:
-            kept = next((manifest.cut for manifest in log.manifests(pod, 0, limit=1)), 1)
-            cut = after_cut
-            while page := log.manifests(pod, cut, limit=100):
-                for manifest in page:
-                    entries = [
-                        EntryId(generation=manifest.generation, partition=number, cut=manifest.cut, chunk=chunk)
-                        for number, chunks in enumerate(manifest.partitions)
-                        for chunk in range(len(chunks))
-                    ]
-                    for data in log.fetch(pod, entries):
-                        found.update(_placed(codec.decode(data).select(["aggregate_id", "event_type"]).to_pylist()))
-                cut = page[-1].cut
+            kept = first_kept_cut(log, pod)
+            for manifest in manifests_after(log, pod, after_cut):
+                entries = [
+                    EntryId(generation=manifest.generation, partition=number, cut=manifest.cut, chunk=chunk)
+                    for number, chunks in enumerate(manifest.partitions)
+                    for chunk in range(len(chunks))
+                ]
+                for data in log.fetch(pod, entries):
+                    found.update(_placed(codec.decode(data).select(["aggregate_id", "event_type"]).to_pylist()))
         trimmed = [order_id for order_id in order_ids if not found[order_id]] if kept > after_cut + 1 else []
         if trimmed:
-            found.update(_in_lake(self.system, pod, trimmed))
+            found.update(_in_lake(self.system, trimmed))
         return {order_id: found[order_id] for order_id in order_ids}
 
 
@@ -239,7 +236,7 @@ class ProjectionStore(_Store):
             return _on_page(self.system, pod, order_ids)
         if self.copy.kind is CopyKind.WEBHOOKS:
             return {}  # its drills count what the merchant's system was told (`drills/copies/webhooks.py`)
-        return _in_lake(self.system, pod, order_ids)
+        return _in_lake(self.system, order_ids)
 
 
 def reported_copy(copy: Copy, rows: Sequence[Mapping[str, Any]], pod: str) -> Standing | None:
@@ -342,7 +339,7 @@ def _lake_counts(system: System, query: str, column: str, order_ids: Sequence[st
     return {str(order_id): int(number) for order_id, number in rows}
 
 
-def _in_lake(system: System, pod: str, order_ids: Sequence[str]) -> Mapping[str, int]:
+def _in_lake(system: System, order_ids: Sequence[str]) -> Mapping[str, int]:
     query = "select aggregate_id, count(*) from lake.raw.events {where} and event_type = 'order_placed'"
     return _lake_counts(system, query, "aggregate_id", order_ids)
 

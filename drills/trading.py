@@ -87,18 +87,7 @@ class Trader:
 
     def sell(self, pod: str) -> Sale:
         """Place, authorize and capture an order."""
-        number = next(self._numbers)
-        order = self.do(
-            pod,
-            PlaceOrder(
-                merchant_id=merchant_of(pod),
-                order_number=f"DRILL-{number}",
-                customer_id=f"customer-{number}",
-                location_id=LOCATION,
-                lines=[OrderLineInput(sku=SKU, quantity=UNITS_ORDERED)],
-                source="drill",
-            ),
-        )
+        order = self.order(pod, SKU)
         authorize = AuthorizePayment(merchant_id=order.merchant_id, order_id=order.order_id, payment_token="tok_card")
         payment = self.do(pod, authorize)
         payment = self.do(pod, CapturePayment(merchant_id=order.merchant_id, payment_id=payment.payment_id))

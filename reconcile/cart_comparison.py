@@ -25,7 +25,6 @@ from contracts.text import counted
 from contracts.verdicts import Verdict
 
 AT_ONCE = 500
-SAMPLE = 20
 
 _PAGE = """
 select carts.merchant_id, carts.cart_id::text from oltp.carts
@@ -157,21 +156,18 @@ def compare_carts(
     is_expired: Callable[[int], bool],
     wait: Callable[[], object],
     sweep: CartSweep | None = None,
-    keys: Sequence[CartKey] | None = None,
     is_covered: Callable[[str], bool] | None = None,
 ) -> CartFindings:
     """Compare a pod's carts. `is_expired`: of a cart that was changed last then, in milliseconds; such a cart counts as
     empty on both sides. `wait`: lets the time pass in which what is under way arrives. `sweep`: look at the next part
-    of the carts, and note where it ends; None: look at all. `keys`: look at these alone. `is_covered`: look at those
-    whose id it takes.
+    of the carts, and note where it ends; None: look at all. `is_covered`: look at those whose id it takes.
     """
     try:
         with psycopg.connect(sides.reader_dsn, autocommit=True) as connection:
             compared = 0
             first: dict[CartKey, tuple[CartClass, Any]] = {}
             pages = _pages(connection, sides, sweep, is_covered or (lambda _: True))
-            looked_at = pages if keys is None else _named(connection, sides, keys)
-            for some, durable, fast in looked_at:
+            for some, durable, fast in pages:
                 compared += len(some)
                 first |= _differing(some, durable, fast, is_expired)
             if not first:
@@ -230,14 +226,6 @@ def _pages(
         looked += len(names)
         if place.cursor == 0 or (sweep is not None and looked >= sweep.most):
             return
-
-
-def _named(
-    connection: psycopg.Connection[Any], sides: CartSides, keys: Sequence[CartKey]
-) -> Iterator[tuple[Sequence[CartKey], States, States]]:
-    """Yield these carts, some at a time, with both sides' states."""
-    for some in _batches(keys):
-        yield some, _rows(connection, some), sides.valkey_states(some)
 
 
 def _differing(

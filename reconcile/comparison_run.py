@@ -20,6 +20,7 @@ import duckdb
 from contracts.errors import InputError, LateError, TieoutError, UnprovenBuildError
 from contracts.ownership import copy_named
 from contracts.scope import Scope
+from contracts.text import one_line
 from contracts.verdicts import PairResult, Verdict
 from reconcile.context import ReconcileContext, wait_for
 from reconcile.figures import Figure, figures_of
@@ -373,5 +374,5 @@ def _built(context: ReconcileContext, wanted: Mapping[str, int]) -> tuple[dict[s
 def _sentence(error: Exception, context: ReconcileContext) -> str:
     """Return an error as one line without secrets; with its type, unless it is a TieoutError."""
     # Scrub before truncating, because a truncated password would not be recognized.
-    text = context.scrub(" ".join(str(error).split()))[:500] or "no message"
+    text = context.scrub(one_line(error))[:500] or "no message"
     return text if isinstance(error, TieoutError) else f"{limit_reached(error)}{type(error).__name__}: {text}"

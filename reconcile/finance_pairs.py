@@ -19,7 +19,7 @@ from reconcile.entities import AGGREGATE_ID, entities_of
 from reconcile.oltp_side import left_name
 from reconcile.pair import Findings, Pair, PodRun, Stage, Sweep
 from reconcile.scratch import table
-from reconcile.shapes import BIGINT, TIMESTAMP, VARCHAR, Column, Shape, belongs_to, quoted
+from reconcile.shapes import TIMESTAMP, Column, Shape, belongs_to, number, quoted, text
 
 CANNOT_CATCH = (
     "A value that OLTP itself has wrong; what a mart says of an earlier cut; columns that a mart does not have. "
@@ -93,24 +93,13 @@ def _looked_at(run: PodRun, mart: Mart, query: str) -> str:
     return f"({query})" if mart.id_column is None else run.in_scope(f"({query})", mart.id_column)
 
 
-def fields(aggregate_type: str, part: str | None = None, *, leave_out: Sequence[str] = ()) -> tuple[Column, ...]:
+def fields(aggregate_type: str, part: str | None = None) -> tuple[Column, ...]:
     """Return the payload fields of an aggregate or of one of its parts."""
-    entity = next(entity for entity in entities_of(aggregate_type) if entity.field == part)
-    return tuple(column for column in entity.fields if column.name not in leave_out)
+    return next(entity for entity in entities_of(aggregate_type) if entity.field == part).fields
 
 
 def _names(columns: Sequence[Column], alias: str) -> str:
     return ", ".join(f"{alias}.{quoted(column.name)}" for column in columns)
-
-
-def text(*names: str) -> tuple[Column, ...]:
-    """Return text columns."""
-    return tuple(Column(name=name, type=VARCHAR) for name in names)
-
-
-def number(*names: str) -> tuple[Column, ...]:
-    """Return whole-number columns."""
-    return tuple(Column(name=name, type=BIGINT) for name in names)
 
 
 def _of_mart(name: str, columns: Sequence[Column], dates: Sequence[str] = ()) -> str:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from contracts.events import STATE_TYPES
 from reconcile.entities import Entity, entities_of
-from reconcile.finance_pairs import number, text
 from reconcile.pair import Pair, PodRun
-from reconcile.shapes import TIMESTAMP, Column, Shape, belongs_to, quoted
+from reconcile.shapes import TIMESTAMP, Column, Shape, belongs_to, number, quoted, text
 from reconcile.stored_pairs import EXPECTED, STORED, compare_stored, stored_pair
 from reconcile.versions import VERSIONS, write_versions
 

@@ -12,11 +12,11 @@ from contracts.verdicts import ColumnDifference, Difference, DifferenceClass
 from reconcile.by_day import BY_DAY_QUERIES
 from reconcile.compare import Outcome, compare
 from reconcile.entities import AGGREGATE_ID
-from reconcile.finance_pairs import Mart, mart_view, refuse_parked, text
+from reconcile.finance_pairs import Mart, mart_view, refuse_parked
 from reconcile.oltp_side import left_name
 from reconcile.pair import Findings, Pair, PodRun, Stage, Sweep
 from reconcile.scratch import table
-from reconcile.shapes import HUGEINT, Shape, names_aggregate, sums
+from reconcile.shapes import HUGEINT, Shape, names_aggregate, sums, text
 
 DEPOSIT = f"'{DEPOSIT_TAX_CATEGORY}'"
 PER_MINOR = micro_per_minor_sql("currency", HUGEINT)

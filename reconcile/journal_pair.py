@@ -12,9 +12,8 @@ from dataclasses import dataclass
 
 from contracts.events.order import DEPOSIT_TAX_CATEGORY
 from contracts.money import micro_per_minor_sql
-from reconcile.finance_pairs import number, text
 from reconcile.pair import PodRun
-from reconcile.shapes import HUGEINT, TIMESTAMP, Column, Shape, names_aggregate, quoted
+from reconcile.shapes import HUGEINT, TIMESTAMP, Column, Shape, names_aggregate, number, quoted, text
 from reconcile.stored_pairs import STORED, compare_stored, stored_pair, write_booked
 from reconcile.versions import VERSIONS
 

@@ -23,7 +23,7 @@ from reconcile.log_entries import ENTRIES_MAX, EVENTS_MAX, MOMENTS, NUMBERS, Rea
 from reconcile.oltp_side import left_name
 from reconcile.pair import Findings, Pair, PodRun, Stage, Sweep
 from reconcile.scratch import load, table
-from reconcile.shapes import BIGINT, TIMESTAMP, VARCHAR, Column, Shape, names_aggregate
+from reconcile.shapes import BIGINT, VARCHAR, Column, Shape, moment, names_aggregate, number, text
 
 TEXTS = (
     "epoch",
@@ -37,9 +37,9 @@ TEXTS = (
     "payload_md5",
 )
 EVENT_COLUMNS = (
-    *(Column(name=name, type=BIGINT) for name in NUMBERS),
-    *(Column(name=name, type=VARCHAR) for name in TEXTS),
-    *(Column(name=name, type=TIMESTAMP) for name in MOMENTS),
+    *number(*NUMBERS),
+    *text(*TEXTS),
+    *moment(*MOMENTS),
 )
 OUTBOX_SHAPE = Shape(name="outbox_events", key=("event_id",), columns=EVENT_COLUMNS, aggregate=names_aggregate)
 LOG_SHAPE = Shape(name="log_events", key=("event_id",), columns=EVENT_COLUMNS, aggregate=names_aggregate)

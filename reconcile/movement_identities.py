@@ -7,7 +7,7 @@ Belongs here: these rules as SQL over OLTP at a cut. Does not belong here: all o
 from __future__ import annotations
 
 from reconcile.entities import AGGREGATE_ID
-from reconcile.identity import Identity
+from reconcile.identity import Identity, sum_of_parts
 
 LEFT = "case kind when 'unallocated' then amount_minor when 'given_back' then -amount_minor else 0 end"
 WAITS = (
@@ -18,16 +18,7 @@ WAITS = (
 
 def _moved(name: str, amount: str) -> Identity:
     """Return the identity: a payment's figure is the sum over its movements."""
-    return Identity(
-        name=name,
-        aggregate_type="payment",
-        rows=f"""
-            select r.{AGGREGATE_ID}, r.merchant_id, r.currency, coalesce(m.expected, 0) as expected,
-                   r.{name} as actual
-            from {{payments}} as r left join (
-                select {AGGREGATE_ID}, sum({amount}) as expected from {{payment_movements}} group by {AGGREGATE_ID}
-            ) as m on m.{AGGREGATE_ID} = r.{AGGREGATE_ID}""",
-    )
+    return sum_of_parts("payments", "payment", name, "payment_movements", amount)
 
 
 MOVEMENT_IDENTITIES = (

@@ -14,7 +14,7 @@ from contracts.money import micro_per_minor_sql
 from contracts.verdicts import ColumnDifference, Difference, DifferenceClass
 from reconcile.compare import Outcome
 from reconcile.entities import AGGREGATE_ID
-from reconcile.identity import Identity
+from reconcile.identity import Identity, of_line, sum_of_parts
 from reconcile.movement_identities import MOVEMENT_IDENTITIES
 from reconcile.oltp_side import left_name
 from reconcile.pair import Findings, Pair, PodRun, Stage
@@ -45,44 +45,9 @@ ENTITIES = (
 )
 
 
-def _order_total(column: str, parts: str) -> Identity:
+def _order_total(column: str, amount: str) -> Identity:
     """Return the identity: an order's figure is the sum over its lines."""
-    return Identity(
-        name=column,
-        aggregate_type="order",
-        rows=f"""
-            select o.{AGGREGATE_ID}, o.merchant_id, o.currency, coalesce(l.expected, 0) as expected,
-                   o.{column} as actual
-            from {{orders}} as o left join (
-                select {AGGREGATE_ID}, sum({parts}) as expected from {{order_lines}} group by {AGGREGATE_ID}
-            ) as l on l.{AGGREGATE_ID} = o.{AGGREGATE_ID}""",
-    )
-
-
-def _line(name: str, expected: str, actual: str, *, is_limit: bool = False) -> Identity:
-    """Return an identity, or a limit, of a figure of an order's line."""
-    return Identity(
-        name=name,
-        aggregate_type="order",
-        is_limit=is_limit,
-        rows=f"""
-            select l.{AGGREGATE_ID}, l.merchant_id, o.currency, {expected} as expected, {actual} as actual
-            from {{order_lines}} as l left join {{orders}} as o on o.{AGGREGATE_ID} = l.{AGGREGATE_ID}""",
-    )
-
-
-def _parts(root: str, aggregate_type: str, column: str, parts: str, amount: str, name: str | None = None) -> Identity:
-    """Return the identity: a root's amount is the sum over its parts."""
-    return Identity(
-        name=name or column,
-        aggregate_type=aggregate_type,
-        rows=f"""
-            select r.{AGGREGATE_ID}, r.merchant_id, r.currency, coalesce(p.expected, 0) as expected,
-                   r.{column} as actual
-            from {{{root}}} as r left join (
-                select {AGGREGATE_ID}, sum({amount}) as expected from {{{parts}}} group by {AGGREGATE_ID}
-            ) as p on p.{AGGREGATE_ID} = r.{AGGREGATE_ID}""",
-    )
+    return sum_of_parts("orders", "order", column, "order_lines", amount)
 
 
 def _of_payment(name: str, expected: str, actual: str, *, is_limit: bool = False) -> Identity:
@@ -185,7 +150,7 @@ IDENTITIES = (
     _order_total("total_minor", "total_minor"),
     _order_total("cancelled_minor", "cancelled_minor"),
     _order_total("cancelled_tax_minor", "cancelled_tax_minor"),
-    _parts("orders", "order", "discount_minor", "order_discounts", "amount_minor", name="given_discounts_minor"),
+    sum_of_parts("orders", "order", "discount_minor", "order_discounts", "amount_minor", name="given_discounts_minor"),
     Identity(
         name="named_discounts_minor_within_line",
         aggregate_type="order",
@@ -202,22 +167,24 @@ IDENTITIES = (
             left join {{order_lines}} as l
                 on l.{AGGREGATE_ID} = d.{AGGREGATE_ID} and l.line_number = d.line_number""",
     ),
-    _line(
+    of_line(
         "line_total_minor",
         "l.amount_minor - l.discount_minor + if(l.is_tax_inclusive, 0, l.tax_minor)",
         "l.total_minor",
     ),
-    _line("line_taxable_minor", "l.total_minor - l.tax_minor", "l.taxable_minor"),
-    _line(
+    of_line("line_taxable_minor", "l.total_minor - l.tax_minor", "l.taxable_minor"),
+    of_line(
         "closed_quantity",
         "l.quantity",
         "l.cancelled_quantity + l.fulfilled_quantity + l.withdrawn_quantity",
         is_limit=True,
     ),
-    _parts("payments", "payment", "captured_minor", "payment_captures", "amount_minor"),
-    _parts("payments", "payment", "dispute_fee_minor", "payment_disputes", "fee_minor"),
-    _parts("payments", "payment", "disputed_minor", "payment_disputes", "if(status = 'opened', amount_minor, 0)"),
-    _parts("payments", "payment", "charged_back_minor", "payment_disputes", "if(status = 'lost', amount_minor, 0)"),
+    sum_of_parts("payments", "payment", "captured_minor", "payment_captures", "amount_minor"),
+    sum_of_parts("payments", "payment", "dispute_fee_minor", "payment_disputes", "fee_minor"),
+    sum_of_parts("payments", "payment", "disputed_minor", "payment_disputes", "if(status = 'opened', amount_minor, 0)"),
+    sum_of_parts(
+        "payments", "payment", "charged_back_minor", "payment_disputes", "if(status = 'lost', amount_minor, 0)"
+    ),
     _of_payment(
         "captured_minor_within_authorized", "p.authorized_minor", "p.captured_minor + p.released_minor", is_limit=True
     ),
@@ -225,18 +192,18 @@ IDENTITIES = (
     _of_payment("refunds_minor_within_captured", "p.captured_minor", "coalesce(r.given_minor, 0)", is_limit=True),
     _of_another_currency("payment", "payments", "order_id", "orders"),
     _of_another_currency("refund", "refunds", "payment_id", "payments"),
-    _parts("refunds", "refund", "amount_minor", "refund_lines", "amount_minor"),
-    _parts("refunds", "refund", "tax_minor", "refund_lines", "tax_minor"),
+    sum_of_parts("refunds", "refund", "amount_minor", "refund_lines", "amount_minor"),
+    sum_of_parts("refunds", "refund", "tax_minor", "refund_lines", "tax_minor"),
     _given("refunded_minor_within_line", "l.total_minor", "l.cancelled_minor + g.amount_minor"),
     _given("refunded_quantity_within_line", "l.quantity", "l.cancelled_quantity + g.quantity"),
     _given("refunded_tax_minor_within_line", "l.tax_minor", "l.cancelled_tax_minor + g.tax_minor"),
-    _line(
+    of_line(
         "line_exact_micro",
         "l.quantity::HUGEINT * l.unit_price_micro",
         f"l.amount_minor::HUGEINT * {UNIT} + l.rounding_micro",
     ),
-    _line("line_rounding_micro_within_half", UNIT, "2 * abs(l.rounding_micro::HUGEINT)", is_limit=True),
-    _line("line_cancelled_tax_minor", "l.tax_minor", "l.cancelled_tax_minor", is_limit=True),
+    of_line("line_rounding_micro_within_half", UNIT, "2 * abs(l.rounding_micro::HUGEINT)", is_limit=True),
+    of_line("line_cancelled_tax_minor", "l.tax_minor", "l.cancelled_tax_minor", is_limit=True),
     Identity(
         name="line_fulfilled_quantity",
         aggregate_type="order",

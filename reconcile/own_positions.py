@@ -7,16 +7,19 @@ is. Does not belong here: reading a copy (`reconcile/read_model_pairs.py`, `reco
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from contracts.errors import LateError
 from contracts.ownership import copy_named
 from contracts.text import are, counted
+from reconcile.compare import Outcome
 from reconcile.context import wait_for
 from reconcile.entities import AGGREGATE_ID, entities_of
 from reconcile.lake_side import PartitionPosition, right_name
-from reconcile.pair import PodRun
+from reconcile.pair import Findings, PodRun
 from reconcile.parked import ParkedAggregate
 from reconcile.scratch import table
+from reconcile.view_positions import shown
 from reconcile.view_tables import ViewTable
 
 OLDEST_UNAPPLIED = "select min(data_at) from lake.raw.cuts where pod = $pod and cut > $cut"
@@ -55,6 +58,41 @@ def sides(run: PodRun, item: ViewTable, loaded: str) -> tuple[str, str]:
     left = f"(select * from {expected} where {AGGREGATE_ID} not in {left_out})"
     right = f"(select * from {table(loaded)} where {item.id_column} not in {left_out})"
     return left, right
+
+
+def wholly_if_set_back(run: PodRun, stored: Sequence[PartitionPosition]) -> PodRun:
+    """Return the run, without a scope if the copy stands below the last comparison's cut.
+
+    It was set back then. Its rows of later cuts have no newer event, so the scope would miss them: compare everything.
+    """
+    is_set_back = run.scope is not None and floor_of(stored) < run.scope.since_cut
+    return replace(run, scope=None) if is_set_back else run
+
+
+def findings(
+    run: PodRun,
+    copy: str,
+    positions: Sequence[PartitionPosition],
+    outcomes: Sequence[Outcome],
+    parked: Sequence[ParkedAggregate],
+    *,
+    is_own: bool = True,
+) -> Findings:
+    """Return what the comparison found; `parked` was left out, by the copy or, not `is_own`, by the lake."""
+    floor = floor_of(positions)
+    return Findings(
+        outcomes=outcomes,
+        is_whole=run.scope is None,
+        cut=floor,
+        cut_vector={str(position.partition): shown(position) for position in positions},
+        late_aggregates=[one.key for one in parked],
+        late_reason=lateness(run, copy, floor, len(parked) if is_own else 0),
+    )
+
+
+def floor_of(positions: Sequence[PartitionPosition]) -> int:
+    """Return the cut up to which a copy at these positions has everything."""
+    return min((position.cut for position in positions), default=0)
 
 
 def lateness(run: PodRun, copy: str, floor: int, parked: int) -> str:

@@ -25,8 +25,6 @@ from reconcile.scoping import restricted
 from reconcile.scratch import single_threaded
 from reconcile.shapes import Shape
 
-LEVELS = ("pod", "merchant x day x currency", "key")
-
 
 class Stage(StrEnum):
     """The condition for comparing a pair; a run goes through the stages in this order."""

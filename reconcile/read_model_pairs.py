@@ -8,7 +8,6 @@ not belong here: what each view must hold (`reconcile/copies/`), the views (`der
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from contracts.errors import ComparisonError
@@ -18,13 +17,13 @@ from reconcile.entities import AGGREGATE_ID
 from reconcile.lake_side import PartitionPosition, at_positions, fold, in_scope
 from reconcile.moved import ELSEWHERE, has_moved, write_elsewhere
 from reconcile.oltp_side import snapshot_cursor, stream
-from reconcile.own_positions import await_lake, lag_seconds_max, lateness, load_parked, sides
+from reconcile.own_positions import await_lake, findings, lag_seconds_max, load_parked, sides, wholly_if_set_back
 from reconcile.pair import Findings, Pair, PodRun, Stage
 from reconcile.parked import ParkedAggregate, overdue
 from reconcile.scoping import postgres_condition
 from reconcile.scratch import load
 from reconcile.shapes import BIGINT, TIMESTAMP, VARCHAR
-from reconcile.view_positions import known_positions, read_positions, shown
+from reconcile.view_positions import known_positions, read_positions
 from reconcile.view_sums import compare_sums, read_sums
 from reconcile.view_tables import View, ViewTable
 
@@ -52,11 +51,7 @@ def _compare(run: PodRun, view: View) -> Findings:
         raise ComparisonError("The read models cannot be looked at: this run was given no connection to them.")
     with snapshot_cursor(dsn) as cursor:
         stored = read_positions(cursor, view.name, run.pod)
-        floor = min((position.cut for position in stored), default=0)
-        # A view whose position is below the last comparison's cut was reset. Its rows of later cuts have no newer
-        # event, so the scope would miss them; compare everything.
-        is_whole = run.scope is None or floor < run.scope.since_cut
-        run = replace(run, scope=None) if is_whole else run
+        run = wholly_if_set_back(run, stored)
         parked = _parked(cursor, view.name, run.pod)
         others = {pod: read_positions(cursor, view.name, pod) for pod in run.context.pods if pod != run.pod}
         for item in view.tables:
@@ -65,7 +60,6 @@ def _compare(run: PodRun, view: View) -> Findings:
             read_sums(run, cursor, summed)
     load_parked(run, parked)
     positions, beyond = known_positions(run, stored)
-    floor = min((position.cut for position in positions), default=0)
     await_lake(run, run.pod, view.name, positions)
     _find_moved(run, view, {**others, run.pod: positions})
     outcomes = [beyond, overdue(parked, run.context.now(), lag_seconds_max(view.name), run.context.limits)]
@@ -77,14 +71,7 @@ def _compare(run: PodRun, view: View) -> Findings:
                 left, right = _sides(run, item)
                 outcomes.append(compare(run.connection, item.shape, left, right, run.context.limits))
     outcomes += [compare_sums(run, summed) for summed in view.sums]
-    return Findings(
-        outcomes=outcomes,
-        is_whole=is_whole,
-        cut=floor,
-        cut_vector={str(position.partition): shown(position) for position in positions},
-        late_aggregates=[one.key for one in parked],
-        late_reason=lateness(run, view.name, floor, len(parked)),
-    )
+    return findings(run, view.name, positions, outcomes, parked)
 
 
 def _read(run: PodRun, cursor: adbc.Cursor, item: ViewTable) -> None:

@@ -54,6 +54,26 @@ class Column:
         )
 
 
+def text(*names: str) -> tuple[Column, ...]:
+    """Return text columns."""
+    return tuple(Column(name=name, type=VARCHAR) for name in names)
+
+
+def number(*names: str) -> tuple[Column, ...]:
+    """Return whole-number columns."""
+    return tuple(Column(name=name, type=BIGINT) for name in names)
+
+
+def moment(*names: str) -> tuple[Column, ...]:
+    """Return timestamp columns."""
+    return tuple(Column(name=name, type=TIMESTAMP) for name in names)
+
+
+def flag(*names: str) -> tuple[Column, ...]:
+    """Return yes-or-no columns."""
+    return tuple(Column(name=name, type=BOOLEAN) for name in names)
+
+
 def sums(*names: str) -> tuple[Column, ...]:
     """Return columns that are sums over rows."""
     return tuple(Column(name=name, type=HUGEINT) for name in names)

@@ -7,7 +7,7 @@ figures (`oltp_identities.py`), and the warehouse's tax (`tax_pair.py`).
 from __future__ import annotations
 
 from reconcile.entities import AGGREGATE_ID
-from reconcile.identity import Identity
+from reconcile.identity import Identity, of_line
 
 PPM = "1000000::HUGEINT"
 NET = "(l.amount_minor - l.discount_minor)::HUGEINT"
@@ -60,26 +60,14 @@ SUMS_OF_REFUND = f"""(
 )"""
 
 
-def _of_line(name: str, expected: str, actual: str, rows: str, *, is_limit: bool = False) -> Identity:
-    """Return an identity, or a limit, of an order's line or of one of its taxes; the rows have the alias `l`."""
-    return Identity(
-        name=name,
-        aggregate_type="order",
-        is_limit=is_limit,
-        rows=f"""
-            select l.{AGGREGATE_ID}, l.merchant_id, o.currency, {expected} as expected, {actual} as actual
-            from {rows} left join {{orders}} as o on o.{AGGREGATE_ID} = l.{AGGREGATE_ID}""",
-    )
-
-
 def _sum_of_line(name: str, column: str) -> Identity:
     """Return the identity: a figure of a line with several taxes is the sum over these taxes."""
     rows = f"{{order_lines}} as l join {SUMS_OF_LINE} as s on s.order_line_id = l.order_line_id"
-    return _of_line(name, f"s.{column}", f"l.{column}", rows)
+    return of_line(name, f"s.{column}", f"l.{column}", rows)
 
 
 TAX_IDENTITIES = (
-    _of_line(
+    of_line(
         "line_tax_minor",
         f"if(l.is_tax_inclusive, {CONTAINED}, coalesce(s.added_minor, {ADDED}))",
         "l.tax_minor",
@@ -88,13 +76,13 @@ TAX_IDENTITIES = (
     _sum_of_line("several_taxes_minor", "tax_minor"),
     _sum_of_line("several_taxes_rate_ppm", "rate_ppm"),
     _sum_of_line("several_taxes_cancelled_minor", "cancelled_tax_minor"),
-    _of_line(
+    of_line(
         "each_tax_minor",
         f"if(l.is_tax_inclusive, {_split('l.whole_minor', 'l.whole_ppm', 'l.order_line_id')}, {ADDED})",
         "l.tax_minor",
         f"{EACH_OF_LINE} as l",
     ),
-    _of_line(
+    of_line(
         "each_tax_minor_given_back_within",
         "l.tax_minor",
         "l.cancelled_tax_minor + coalesce(b.tax_minor, 0)",

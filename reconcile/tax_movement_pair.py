@@ -7,9 +7,8 @@ tax against operations (`reconcile/tax_pair.py`).
 
 from __future__ import annotations
 
-from reconcile.finance_pairs import number, text
 from reconcile.pair import PodRun
-from reconcile.shapes import TIMESTAMP, Column, Shape, names_aggregate, quoted
+from reconcile.shapes import TIMESTAMP, Column, Shape, names_aggregate, number, quoted, text
 from reconcile.stored_pairs import BOOKED_EVENTS, STORED, compare_stored, stored_pair, write_booked
 from reconcile.versions import VERSIONS
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 from contracts.verdicts import Scalar
 from reconcile.entities import AGGREGATE_ID
-from reconcile.finance_pairs import CANNOT_CATCH, Mart, finance_pair, number, text
-from reconcile.shapes import Shape, belongs_to
+from reconcile.finance_pairs import CANNOT_CATCH, Mart, finance_pair
+from reconcile.shapes import Shape, belongs_to, number, text
 
 TAX_COLUMNS = (
     *text("source_line_id", "movement", "order_line_id", "order_id", "merchant_id", "currency"),

@@ -9,23 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from reconcile.shapes import BIGINT, TIMESTAMP, VARCHAR, Column, Shape
-
-
-def text(*names: str) -> tuple[Column, ...]:
-    """Return text columns."""
-    return tuple(Column(name=name, type=VARCHAR) for name in names)
-
-
-def number(*names: str) -> tuple[Column, ...]:
-    """Return whole-number columns."""
-    return tuple(Column(name=name, type=BIGINT) for name in names)
-
-
-def moment(*names: str) -> tuple[Column, ...]:
-    """Return timestamp columns."""
-    return tuple(Column(name=name, type=TIMESTAMP) for name in names)
-
+from reconcile.shapes import Column, Shape, belongs_to, number, text
 
 ORIGIN = (*text("pod", "epoch"), *number("directory_epoch"))
 """Of a root's row: the pod and epochs of the newest event, from which it was made."""
@@ -51,6 +35,38 @@ class ViewTable:
     def name(self) -> str:
         """The table's name in schema `read_models`."""
         return self.shape.name
+
+
+def rows_of(
+    aggregate_type: str,
+    id_column: str,
+    table: str,
+    *,
+    columns: tuple[Column, ...],
+    expected: str,
+    part: tuple[str, ...] = (),
+    day: str | None = None,
+    currency: str | None = None,
+    root: str | None = None,
+    query: str | None = None,
+) -> ViewTable:
+    """Return a table of one row per aggregate, with its version; of any number with `part`, the rest of their key."""
+    return ViewTable(
+        shape=Shape(
+            name=table,
+            key=(id_column, *part),
+            columns=columns,
+            day=day,
+            currency=currency,
+            version=None if part else "version",
+            aggregate=belongs_to(aggregate_type, id_column),
+        ),
+        aggregate_type=aggregate_type,
+        id_column=id_column,
+        expected=expected,
+        root=root,
+        query=query,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

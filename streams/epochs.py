@@ -30,7 +30,7 @@ from contracts.errors import (
 from contracts.settings import PodSettings
 from streams import codec
 from streams.cuts import CUT_COLUMNS, DATABASE_EPOCH, Cut, configure_registering, current_epoch, first_cut, last_cut
-from streams.log import EntryId, EventLog, Manifest, Progress, entry_place
+from streams.log import EntryId, EventLog, Manifest, Progress, entry_place, manifests_after
 from streams.outbox_reading import RELAY_LOCK, held_by
 from streams.projection import EpochOpening
 
@@ -252,7 +252,7 @@ def complete_opening(connection: psycopg.Connection[Any], opening: EpochOpening)
 
 def logged_cuts(log: EventLog, pod: str) -> Iterator[PublishedCut]:
     """Yield the cuts of the log's manifests, in ascending order."""
-    for manifest in _manifests_after(log, pod, 0):
+    for manifest in manifests_after(log, pod, 0):
         yield PublishedCut(
             cut=manifest.cut,
             epoch=manifest.epoch,
@@ -263,7 +263,7 @@ def logged_cuts(log: EventLog, pod: str) -> Iterator[PublishedCut]:
 
 def logged_after(log: EventLog, pod: str, cut: int) -> int:
     """Return the number of events in the log after `cut`."""
-    return sum(manifest.events for manifest in _manifests_after(log, pod, cut))
+    return sum(manifest.events for manifest in manifests_after(log, pod, cut))
 
 
 def logged_until(log: EventLog, pod: str, partition_count: int) -> int:
@@ -312,9 +312,3 @@ def _read(log: EventLog, pod: str, manifest: Manifest, at: EntryId) -> Iterator[
     events = codec.placed(stored, pod=pod, epoch=manifest.epoch, cut=at.cut, partition=at.partition)
     chunk = pa.repeat(pa.scalar(at.chunk, pa.int32()), events.num_rows)
     yield events.append_column(pa.field("chunk", pa.int32()), chunk)
-
-
-def _manifests_after(log: EventLog, pod: str, cut: int) -> Iterator[Manifest]:
-    while page := log.manifests(pod, cut, limit=PAGE):
-        yield from page
-        cut = page[-1].cut

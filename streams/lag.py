@@ -6,16 +6,15 @@ allowed lag (`contracts/ownership.py`).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from contracts.clock import Clock, utc_now
-from streams.log import EventLog, Manifest, Progress, TrimResult
+from streams.log import EventLog, Manifest, Progress, TrimResult, manifests_after
 from streams.projection import Position, Projection
 from streams.step_planning import completed_state, floor_cut, position_of
 
-PAGE = 1_000
 STUCK_AFTER = timedelta(hours=24)
 """Trimming ignores a projection whose next cut has waited for longer than this; it must rebuild from the lake."""
 
@@ -61,7 +60,7 @@ def observe(projection: Projection, pod: str, log: EventLog, *, clock: Clock = u
     first: Manifest | None = None
     events: dict[int, int] = dict.fromkeys(sorted(state.positions), 0)
     oldest: dict[int, datetime] = {}
-    for manifest in _manifests_after(log, pod, applied):
+    for manifest in manifests_after(log, pod, applied):
         first = first or manifest
         for partition, unapplied in _unapplied(manifest, state.positions).items():
             events[partition] = events.get(partition, 0) + unapplied
@@ -92,12 +91,6 @@ def observe(projection: Projection, pod: str, log: EventLog, *, clock: Clock = u
         state=standing or ("parked" if state.parked_keys else "current"),
         partitions=partitions,
     )
-
-
-def _manifests_after(log: EventLog, pod: str, cut: int) -> Iterator[Manifest]:
-    while page := log.manifests(pod, cut, limit=PAGE):
-        yield from page
-        cut = page[-1].cut
 
 
 def _unapplied(manifest: Manifest, positions: Mapping[int, Position]) -> dict[int, int]:

@@ -9,7 +9,7 @@ which names every entry of the cut. Only entries that a manifest names are publi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -21,6 +21,9 @@ from streams.counters import LogCounters, StatedManifest
 
 ANSWER_SECONDS = 30.0
 """So long an answer is waited for where whoever asks does not say how long."""
+
+PAGE = 1_000
+"""Manifests are read so many at a time."""
 
 
 class ChunkManifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -236,3 +239,15 @@ class EventLog(Protocol):
 
     def close(self) -> None:
         """Close the connections."""
+
+
+def manifests_after(log: EventLog, pod: str, cut: int) -> Iterator[Manifest]:
+    """Yield every manifest after a cut, a page at a time."""
+    while page := log.manifests(pod, cut, limit=PAGE):
+        yield from page
+        cut = page[-1].cut
+
+
+def first_kept_cut(log: EventLog, pod: str) -> int:
+    """Return the lowest cut of `pod` with a manifest in the log; 0: there is none."""
+    return next((manifest.cut for manifest in log.manifests(pod, 0, limit=1)), 0)

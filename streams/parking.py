@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -166,7 +167,14 @@ def _key(row: Mapping[str, object]) -> str:
     return aggregate_key(str(row["merchant_id"]), str(row["aggregate_type"]), str(row["aggregate_id"]))
 
 
-def _parked(row: dict[str, object], holds: Mapping[str, Hold], now: datetime) -> ParkedEvent:
+def parked_together(rows: Sequence[Mapping[str, Any]], error: str, parked_at: datetime) -> list[ParkedEvent]:
+    """Return an aggregate's events as parked: `error` says why the first cannot be applied; the others wait for it."""
+    first = rows[0]
+    holds = {_key(first): Hold(from_position=first["position"], event_id=first["event_id"], reason=error)}
+    return [_parked(row, holds, parked_at) for row in rows]
+
+
+def _parked(row: Mapping[str, object], holds: Mapping[str, Hold], now: datetime) -> ParkedEvent:
     hold = holds[_key(row)]
     if row["event_id"] == hold.event_id:
         error = hold.reason

@@ -26,7 +26,7 @@ import psycopg
 from contracts.clock import Clock, utc_now
 from contracts.errors import HistoryUnknownError, LogDivergedError, LogUnavailableError, RelayBusyError, StackError
 from contracts.settings import PodSettings, Settings
-from contracts.text import counted
+from contracts.text import counted, one_line
 from streams.cuts import (
     BEFORE_ALL,
     Cut,
@@ -128,7 +128,7 @@ class Relay:
                 session.register_if_new()
                 return session.publish_registered()
         except LOST_SERVER as error:
-            raise StackError(f"The outbox of {self.pod} could not be published: {_one_line(error)}") from None
+            raise StackError(f"The outbox of {self.pod} could not be published: {one_line(error)}") from None
 
     def run(self, stop: threading.Event) -> None:
         """Publish continuously until `stop` is set; reconnect when PostgreSQL or the log was unreachable.
@@ -140,7 +140,7 @@ class Relay:
                 with self._session() as session:
                     self._publish_until(stop, session)
             except (*LOST_SERVER, HistoryUnknownError) as error:
-                logger.warning("relay of %s waits for a server: %s", self.pod, _one_line(error))
+                logger.warning("relay of %s waits for a server: %s", self.pod, one_line(error))
                 stop.wait(self._pace.retry_seconds)
 
     def republish(self, from_cut: int, *, take_lock: TakeLock | None = None) -> DrainResult:
@@ -154,7 +154,7 @@ class Relay:
             with self._session(is_resuming=False, take_lock=take_lock) as session:
                 return session.republish(from_cut)
         except LOST_SERVER as error:
-            raise StackError(f"The outbox of {self.pod} could not be published again: {_one_line(error)}") from None
+            raise StackError(f"The outbox of {self.pod} could not be published again: {one_line(error)}") from None
 
     def close(self) -> None:
         """Close the connections to the log."""
@@ -204,10 +204,6 @@ class Relay:
         if row is None or not row[0]:
             holder = held_by(connection) or "a session that has just ended"
             raise RelayBusyError(f"Pod {self.pod} is already published by {holder}; one relay per pod.")
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
 
 
 class RelaySession:

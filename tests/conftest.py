@@ -283,13 +283,6 @@ def settings(
     )
 
 
-@pytest.fixture
-def owner_connection(make_pod: MakePod) -> Iterator[psycopg.Connection]:
-    """An open connection to a fresh pod as its owner."""
-    with psycopg.connect(make_pod().owner_dsn) as connection:
-        yield connection
-
-
 SEED = int(os.environ.get("TIEOUT_TEST_SEED", "0")) or random.SystemRandom().randrange(1, 2**31)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,12 +54,13 @@ class OtherPostgres(EmbeddedPostgres):
     def _run(self, command: list[str | Path]) -> None:
         super()._run([part for part in command if self.version >= 17 or part not in NEW_OPTIONS])
 
-    def _configure(self) -> None:
-        super()._configure()
+    def _configure(self) -> Sequence[str | Path]:
+        command = super()._configure()
         values = {"port": self.port, "shared_buffers": self.shared_buffers, "fsync": "off"}
         text = "\n".join(self._known(CONFIGURATION.format(**values).splitlines()))
         files.write_private(self.data / "postgresql.conf", f"{text}\n")
         self.account.own(self.data / "postgresql.conf")
+        return command
 
     def _known(self, lines: list[str]) -> Iterator[str]:
         yield from (line for line in lines if self.version >= 16 or not line.startswith("reserved_connections"))

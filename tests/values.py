@@ -58,6 +58,13 @@ def result_of(pair: str = "oltp_lake.order", verdict: Verdict = Verdict.CONSISTE
     return PairResult(pair=pair, verdict=verdict, **values)
 
 
+def found(result: PairResult) -> list[tuple[str, str, dict[str, tuple[Any, Any, int | None]]]]:
+    """Return the sample as (entity, class, {column: (left, right, difference)})."""
+    return [
+        (d.entity, d.kind.value, {c.column: (c.left, c.right, c.difference) for c in d.columns}) for d in result.sample
+    ]
+
+
 def one_cent(order: str, **given: Any) -> Difference:
     """Return an order whose copy has one cent less."""
     merchant = given.get("merchant_id", "eire")

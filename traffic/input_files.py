@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import io
 import stat
 import zlib
 from collections.abc import Iterator
@@ -108,3 +109,8 @@ def _foreign_text(error: UnicodeError) -> tuple[str, int]:
 
 
 codecs.register_error(FOREIGN_TEXT, _foreign_text)
+
+
+def text_of(file: BinaryIO) -> io.TextIOWrapper:
+    """Return an opened file as text, with its line ends, and without a mark at its beginning."""
+    return io.TextIOWrapper(file, encoding="utf-8-sig", errors=FOREIGN_TEXT, newline="")

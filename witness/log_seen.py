@@ -9,7 +9,7 @@ stream in the current generation: added = told by manifests + the chunks of that
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -114,7 +114,7 @@ def number_text(number: EntryNumber) -> str:
 
 def backward(before: SeenLog, now: LogCounters) -> list[Finding]:
     """Return why the log does not continue what was seen: something is gone, or begins anew."""
-    found = []
+    found: list[Finding] = []
     if now.generation < before.generation:
         what = f"The log went back from generation {before.generation} to {now.generation}: it was emptied or replaced."
         found.append(lost("generation", what))
@@ -183,19 +183,14 @@ def told_by(manifests: Iterable[Manifest]) -> dict[Place, int]:
 
 def unexplained(before: Mapping[str, SeenStream], now: LogCounters, told: Mapping[Place, int]) -> list[Finding]:
     """Return streams of the current generation with more or fewer entries than manifests and the next cut explain."""
-    found = []
+    found: list[Finding] = []
     for place, stream in now.entries.items():
         if place[0] != now.generation:
             continue  # no manifest will name what is appended there; a relay that was ended may still append one cut
         seen = before.get(place_key(place))
         explained = (seen.told if seen else 0) + told.get(place, 0)
         excess = stream.added - explained - pending(stream, now.manifests)
-        if excess > 0:
-            what = f"{counted(excess, 'entry', 'entries')} up to {number_text(stream.last)} that no manifest names."
-            found.append(stranger(stream_name(place), what))
-        elif excess < 0:
-            what = f"Manifests name {counted(-excess, 'entry', 'entries')} more than were ever appended."
-            found.append(lost(stream_name(place), what))
+        found += _not_as_named(place, stream, excess, "were ever appended")
     for place, count in told.items():
         if place[0] == now.generation and count and place not in now.entries:
             found.append(lost(stream_name(place), "Manifests name entries of it, and there is no such stream."))
@@ -205,18 +200,22 @@ def unexplained(before: Mapping[str, SeenStream], now: LogCounters, told: Mappin
 def unexplained_lengths(now: LogCounters, told: Mapping[Place, int]) -> list[Finding]:
     """Return what `unexplained` does where only the manifests that are there now tell: by lengths, after trimming."""
     begin = begin_of(now.manifests)[0] if now.manifests else 0
-    found = []
+    found: list[Finding] = []
     for place, stream in now.entries.items():
         if place[0] != now.generation or begin_of(stream)[0] < begin:
             continue  # it is being trimmed just now
         excess = stream.length - told.get(place, 0) - pending(stream, now.manifests)
-        if excess > 0:
-            what = f"{counted(excess, 'entry', 'entries')} up to {number_text(stream.last)} that no manifest names."
-            found.append(stranger(stream_name(place), what))
-        elif excess < 0:
-            what = f"Manifests name {counted(-excess, 'entry', 'entries')} more than the stream holds."
-            found.append(lost(stream_name(place), what))
+        found += _not_as_named(place, stream, excess, "the stream holds")
     return found
+
+
+def _not_as_named(place: Place, stream: StreamCounters, excess: int, there: str) -> Iterator[Finding]:
+    """Yield a stream with more entries than manifests name, or with fewer: those that are `there`."""
+    if excess > 0:
+        what = f"{counted(excess, 'entry', 'entries')} up to {number_text(stream.last)} that no manifest names."
+        yield stranger(stream_name(place), what)
+    elif excess < 0:
+        yield lost(stream_name(place), f"Manifests name {counted(-excess, 'entry', 'entries')} more than {there}.")
 
 
 def pending(stream: StreamCounters, manifests: StreamCounters | None) -> int:

@@ -46,7 +46,7 @@ ROUTES: tuple[Route, ...] = (
         roles=ADMINS,
         has_version=True,
     ),
-    command_route("PUT", "/v1/variants/{variant_id}/price", SetPrice, "set_price", roles=ADMINS),
+    command_route("PUT", "/v1/variants/{variant_id}/price", SetPrice, roles=ADMINS),
     Route(
         name="get_stock",
         method="GET",
@@ -60,15 +60,9 @@ ROUTES: tuple[Route, ...] = (
         answer=StockPage,
         parameters={"variant_id": "The variant's id"},
     ),
-    command_route("POST", "/v1/stock/receipts", ReceiveStock, "receive_stock", roles=ADMINS, status=201),
+    command_route("POST", "/v1/stock/receipts", ReceiveStock, roles=ADMINS, status=201),
     command_route(
-        "POST",
-        "/v1/stock/adjustments",
-        AdjustStock,
-        "adjust_stock",
-        roles=ADMINS,
-        status=201,
-        raises=(InsufficientStockError,),
+        "POST", "/v1/stock/adjustments", AdjustStock, roles=ADMINS, status=201, raises=(InsufficientStockError,)
     ),
-    command_route("POST", "/v1/stock/slots", SpreadStock, "spread_stock", roles=ADMINS),
+    command_route("POST", "/v1/stock/slots", SpreadStock, roles=ADMINS),
 )

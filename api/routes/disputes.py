@@ -83,7 +83,7 @@ def record_dispute(call: Call) -> Answer:
 
     The same as the notification: whichever comes second changes nothing. Who says so, and why, is kept.
     """
-    given = {name: getattr(call.body, name) for name in call.body.__struct_fields__}
+    given = msgspec.structs.asdict(call.body)
     command = RecordDispute(merchant_id=call.text("merchant_id"), payment_id=call.uuid("payment_id"), **given)
     return done_answer(call, call.services.pods.execute(command, idempotency_key=call.idempotency_key))
 

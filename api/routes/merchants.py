@@ -90,7 +90,7 @@ ROUTES: tuple[Route, ...] = (
         roles=SELLERS,
         has_version=True,
     ),
-    command_route("PATCH", "/v1/merchant", ConfigureMerchant, "configure_merchant", roles=ADMINS, has_version=True),
+    command_route("PATCH", "/v1/merchant", ConfigureMerchant, roles=ADMINS, has_version=True),
     _read(
         "get_entitlements",
         "/v1/merchant/entitlements",
@@ -109,18 +109,9 @@ ROUTES: tuple[Route, ...] = (
         parameters={"customer_id": "The merchant's own id of the customer"},
     ),
     command_route(
-        "POST",
-        "/v1/customers/{customer_id}/entitlements/grants",
-        GrantCustomerEntitlement,
-        "grant_customer_entitlement",
-        roles=ADMINS,
-        status=201,
+        "POST", "/v1/customers/{customer_id}/entitlements/grants", GrantCustomerEntitlement, roles=ADMINS, status=201
     ),
     command_route(
-        "POST",
-        "/v1/customers/{customer_id}/entitlements/revocations",
-        RevokeCustomerEntitlement,
-        "revoke_customer_entitlement",
-        roles=ADMINS,
+        "POST", "/v1/customers/{customer_id}/entitlements/revocations", RevokeCustomerEntitlement, roles=ADMINS
     ),
 )

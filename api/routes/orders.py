@@ -92,14 +92,11 @@ ROUTES: tuple[Route, ...] = (
         answer=OrderPage,
         parameters=ORDER,
     ),
-    command_route(
-        "POST", "/v1/orders/{order_id}/fulfillments", FulfillOrder, "fulfill_order", roles=ADMINS, status=201
-    ),
+    command_route("POST", "/v1/orders/{order_id}/fulfillments", FulfillOrder, roles=ADMINS, status=201),
     command_route(
         "POST",
         "/v1/orders/{order_id}/cancellations",
         CancelOrder,
-        "cancel_order",
         roles=ADMINS,
         has_version=True,
         raises=(IllegalTransitionError,),

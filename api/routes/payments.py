@@ -5,6 +5,8 @@ Belongs here: payments, refunds, gift cards. Does not belong here: an order's go
 
 from __future__ import annotations
 
+from typing import Any
+
 from api.commands import command_route
 from api.declaring import Criticality, Route, Work
 from api.roles import ADMINS, SELLERS
@@ -14,11 +16,13 @@ from contracts.errors import (
     InsufficientBalanceError,
     OverCaptureError,
     OverRefundError,
+    TieoutError,
 )
 from oltp.commands.authorize_payment import AuthorizePayment
 from oltp.commands.await_payment import AwaitPayment
 from oltp.commands.capture_payment import CapturePayment
 from oltp.commands.complete_refund import CompleteRefund
+from oltp.commands.execute import Command
 from oltp.commands.fail_payment import FailPayment
 from oltp.commands.fail_refund import FailRefund
 from oltp.commands.give_back_unallocated import GiveBackUnallocated
@@ -29,45 +33,29 @@ from oltp.commands.request_refund import RequestRefund
 from oltp.commands.return_payment import ReturnPayment
 from oltp.commands.void_payment import VoidPayment
 
+
+def _paying(path: str, command: type[Command[Any]], refusal: type[TieoutError]) -> Route:
+    """Return the route of a command by which an order is paid while a customer waits."""
+    return command_route(
+        "POST",
+        path,
+        command,
+        roles=SELLERS,
+        work=Work.CHECKOUT,
+        criticality=Criticality.CHECKOUT,
+        status=201,
+        raises=(refusal,),
+    )
+
+
 ROUTES: tuple[Route, ...] = (
-    command_route(
-        "POST",
-        "/v1/orders/{order_id}/payments",
-        AuthorizePayment,
-        "authorize_payment",
-        roles=SELLERS,
-        work=Work.CHECKOUT,
-        criticality=Criticality.CHECKOUT,
-        status=201,
-        raises=(GatewayError,),
-    ),
-    command_route(
-        "POST",
-        "/v1/orders/{order_id}/awaited-payments",
-        AwaitPayment,
-        "await_payment",
-        roles=SELLERS,
-        work=Work.CHECKOUT,
-        criticality=Criticality.CHECKOUT,
-        status=201,
-        raises=(GatewayError,),
-    ),
-    command_route(
-        "POST",
-        "/v1/orders/{order_id}/gift-card-payments",
-        RedeemGiftCard,
-        "redeem_gift_card",
-        roles=SELLERS,
-        work=Work.CHECKOUT,
-        criticality=Criticality.CHECKOUT,
-        status=201,
-        raises=(InsufficientBalanceError,),
-    ),
+    _paying("/v1/orders/{order_id}/payments", AuthorizePayment, GatewayError),
+    _paying("/v1/orders/{order_id}/awaited-payments", AwaitPayment, GatewayError),
+    _paying("/v1/orders/{order_id}/gift-card-payments", RedeemGiftCard, InsufficientBalanceError),
     command_route(
         "POST",
         "/v1/payments/{payment_id}/captures",
         CapturePayment,
-        "capture_payment",
         roles=ADMINS,
         raises=(OverCaptureError, IllegalTransitionError, GatewayError),
     ),
@@ -75,63 +63,27 @@ ROUTES: tuple[Route, ...] = (
         "POST",
         "/v1/payments/{payment_id}/voids",
         VoidPayment,
-        "void_payment",
         roles=ADMINS,
         raises=(IllegalTransitionError, GatewayError),
     ),
+    command_route("POST", "/v1/payments/{payment_id}/receipts", ReceivePayment, roles=ADMINS),
     command_route(
-        "POST",
-        "/v1/payments/{payment_id}/receipts",
-        ReceivePayment,
-        "receive_payment",
-        roles=ADMINS,
+        "POST", "/v1/payments/{payment_id}/failures", FailPayment, roles=ADMINS, raises=(IllegalTransitionError,)
     ),
+    command_route("POST", "/v1/payments/{payment_id}/returns", ReturnPayment, roles=ADMINS),
+    command_route("POST", "/v1/payments/{payment_id}/give-backs", GiveBackUnallocated, roles=ADMINS),
     command_route(
-        "POST",
-        "/v1/payments/{payment_id}/failures",
-        FailPayment,
-        "fail_payment",
-        roles=ADMINS,
-        raises=(IllegalTransitionError,),
-    ),
-    command_route(
-        "POST",
-        "/v1/payments/{payment_id}/returns",
-        ReturnPayment,
-        "return_payment",
-        roles=ADMINS,
-    ),
-    command_route(
-        "POST",
-        "/v1/payments/{payment_id}/give-backs",
-        GiveBackUnallocated,
-        "give_back_unallocated",
-        roles=ADMINS,
-    ),
-    command_route(
-        "POST",
-        "/v1/payments/{payment_id}/refunds",
-        RequestRefund,
-        "request_refund",
-        roles=ADMINS,
-        status=201,
-        raises=(OverRefundError,),
+        "POST", "/v1/payments/{payment_id}/refunds", RequestRefund, roles=ADMINS, status=201, raises=(OverRefundError,)
     ),
     command_route(
         "POST",
         "/v1/refunds/{refund_id}/completions",
         CompleteRefund,
-        "complete_refund",
         roles=ADMINS,
         raises=(IllegalTransitionError, GatewayError),
     ),
     command_route(
-        "POST",
-        "/v1/refunds/{refund_id}/failures",
-        FailRefund,
-        "fail_refund",
-        roles=ADMINS,
-        raises=(IllegalTransitionError,),
+        "POST", "/v1/refunds/{refund_id}/failures", FailRefund, roles=ADMINS, raises=(IllegalTransitionError,)
     ),
-    command_route("POST", "/v1/gift-cards", IssueGiftCard, "issue_gift_card", roles=ADMINS, status=201),
+    command_route("POST", "/v1/gift-cards", IssueGiftCard, roles=ADMINS, status=201),
 )

@@ -121,9 +121,7 @@ def create_endpoint(call: Call) -> Answer:
     Webhooks says, and come at least once, those about one order, payment, refund or fulfillment in their order.
     """
     body: EndpointBody = call.body
-    wanted = Wanted(
-        url=body.url, event_types=body.event_types, description=body.description, is_enabled=body.is_enabled
-    )
+    wanted = Wanted(**msgspec.structs.asdict(body))
     done = call.services.webhooks.register(call.merchant_id, wanted, idempotency_key=call.idempotency_key)
     return _new_secret(done)
 
@@ -131,7 +129,7 @@ def create_endpoint(call: Call) -> Answer:
 def change_endpoint(call: Call) -> Answer:
     """Change an endpoint. A disabled one is told nothing of what happens meanwhile, which can be replayed later."""
     body: EndpointChange = call.body
-    wanted = Wanted(**{name: getattr(body, name) for name in body.__struct_fields__})
+    wanted = Wanted(**msgspec.structs.asdict(body))
     done = call.services.webhooks.change(
         call.merchant_id,
         call.text("endpoint_id"),

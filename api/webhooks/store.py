@@ -257,9 +257,7 @@ class EndpointStore:
         """Do it unless an earlier request with the same key did; then return what that one answered."""
         with self._connect() as connection, connection.transaction():
             # One at a time for a merchant: two requests at once neither both do it nor both pass a limit.
-            connection.execute(
-                "select pg_advisory_xact_lock(hashtext('webhooks.endpoints'), hashtext(%s))", [merchant_id]
-            )
+            connection.execute(_ALONE, [merchant_id])
             row = connection.execute(_KNOWN, (merchant_id, key)).fetchone()
             if row is not None:
                 differing = sorted(name for name in {*row[0], *asked} if row[0].get(name) != asked.get(name))

@@ -71,6 +71,13 @@ class Suite:
         return f"select {texts} from t where {expectation.where}"
 
 
+def suite_of(table: str, key: tuple[str, ...], adds: str, *rules: Expectation, asset: str = "") -> Suite:
+    """Return the suite of a table, by default with the asset of its name: no two rows have one key, and these rules."""
+    name = table.rpartition(".")[2]
+    rules = (unique(*key), *rules)
+    return Suite(name=name, table=table, key=key, asset=asset or name, adds=adds, expectations=rules)
+
+
 def never_null(*columns: str) -> tuple[Expectation, ...]:
     """Every row has a value in each of these columns."""
     return tuple(

@@ -273,7 +273,7 @@ class KeyedProjection:
             # Write each event that can be stored; the last one before the first that cannot remains.
             found = (_poison_of(session, root, [event]) for event in events)
             first, poison = next((index, one) for index, one in enumerate(found) if one)
-            session.park(pod, key, rows[first:], str(poison[0]))
+            session.park(pod, rows[first:], str(poison[0]))
 
     @contextmanager
     def _lake_at(

@@ -8,22 +8,40 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from contracts.events.common import AggregateState
+from contracts.events.envelope import FIRST_DIRECTORY_EPOCH
 
 
 class RootRow(msgspec.Struct, frozen=True, kw_only=True):
-    """The row of one aggregate. Subclasses name their table's columns; the first two are the key.
+    """The row of one aggregate. Subclasses name the other columns of their table, first that of the aggregate's id.
 
-    Each has `directory_epoch`, by default the first one: `decoding.py` sets the epoch of the event.
+    `directory_epoch` is by default the first one: `decoding.py` sets the epoch of the event.
     """
+
+    merchant_id: str
+    pod: str
+    """Of the newest event, from which the row was made; so are the epochs and the version."""
+    epoch: str
+    version: int
+    directory_epoch: int = FIRST_DIRECTORY_EPOCH
 
 
 class ChildRow(msgspec.Struct, frozen=True, kw_only=True):
     """One of several rows of an aggregate; the first two columns are the aggregate's key."""
+
+
+Row = TypeVar("Row", bound=RootRow)
+
+
+def row_of(row_type: type[Row], state: AggregateState, pod: str, epoch: str, **computed: object) -> Row:
+    """Return an aggregate's row: each column is the state's field of this name, except those that are `computed`."""
+    values: dict[str, Any] = {"pod": pod, "epoch": epoch, "directory_epoch": FIRST_DIRECTORY_EPOCH, **computed}
+    copied = {name: getattr(state, name) for name in row_type.__struct_fields__ if name not in values}
+    return row_type(**copied, **values)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +95,11 @@ class Root:
     @property
     def key_columns(self) -> tuple[str, str]:
         """merchant_id and the column of the aggregate's id."""
-        return self.columns[0], self.columns[1]
+        return "merchant_id", self.columns[len(RootRow.__struct_fields__)]
+
+    def key_of(self, row: RootRow) -> tuple[str, str]:
+        """Return the merchant and the aggregate's id of a row."""
+        return row.merchant_id, getattr(row, self.key_columns[1])
 
 
 class Absent(NamedTuple):

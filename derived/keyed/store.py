@@ -66,7 +66,7 @@ class KeyedSession(Protocol):
         Raises FencedError if a released key, or a key that other events wait behind, is not parked any more.
         """
 
-    def park(self, pod: str, key: str, rows: Sequence[Mapping[str, Any]], error: str) -> None:
+    def park(self, pod: str, rows: Sequence[Mapping[str, Any]], error: str) -> None:
         """Park an aggregate's events (whole envelopes); the first of them cannot be applied because of `error`."""
 
     def skip(self, pod: str, event_id: str, *, reason: str, by: str) -> None:

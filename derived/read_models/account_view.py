@@ -13,13 +13,12 @@ import msgspec
 
 from contracts.clock import Clock, utc_now
 from contracts.events.entitlement import CustomerEntitlementState, Grant
-from contracts.events.envelope import FIRST_DIRECTORY_EPOCH
 from contracts.events.order import LineKind, OrderState
 from contracts.events.payment import PaymentState
 from contracts.events.refund import RefundState
 from contracts.settings import Settings
 from derived.keyed.projection import KeyedProjection
-from derived.keyed.rows import Root, RootRow
+from derived.keyed.rows import Root, RootRow, row_of
 from derived.read_models.answers import Connection, Freshness, freshness, select, snapshot
 from derived.read_models.store import build_read_model
 
@@ -29,11 +28,7 @@ NAME = "account_view"
 class AccountOrder(RootRow, frozen=True, kw_only=True):
     """An order as its customer sees it, with the amounts of the event."""
 
-    merchant_id: str
     order_id: str
-    pod: str
-    epoch: str
-    version: int
     customer_id: str
     order_number: str
     status: str
@@ -48,17 +43,12 @@ class AccountOrder(RootRow, frozen=True, kw_only=True):
     cancelled_minor: int
     cancelled_tax_minor: int
     placed_at: datetime
-    directory_epoch: int = FIRST_DIRECTORY_EPOCH
 
 
 class AccountPayment(RootRow, frozen=True, kw_only=True):
     """A payment as its customer sees it."""
 
-    merchant_id: str
     payment_id: str
-    pod: str
-    epoch: str
-    version: int
     customer_id: str
     order_id: str
     status: str
@@ -67,7 +57,6 @@ class AccountPayment(RootRow, frozen=True, kw_only=True):
     captured_minor: int
     refunded_minor: int
     authorized_at: datetime
-    directory_epoch: int = FIRST_DIRECTORY_EPOCH
     method: str | None = None
     """How its money comes later; None: it does not."""
     pending_minor: int = 0
@@ -81,11 +70,7 @@ class AccountPayment(RootRow, frozen=True, kw_only=True):
 class AccountRefund(RootRow, frozen=True, kw_only=True):
     """A refund as its customer sees it."""
 
-    merchant_id: str
     refund_id: str
-    pod: str
-    epoch: str
-    version: int
     customer_id: str
     order_id: str
     payment_id: str
@@ -96,7 +81,6 @@ class AccountRefund(RootRow, frozen=True, kw_only=True):
     reason: str
     requested_at: datetime
     completed_at: datetime | None
-    directory_epoch: int = FIRST_DIRECTORY_EPOCH
     failed_at: datetime | None = None
     """When it failed; with `completed_at`, the money came back after it had been paid."""
 
@@ -104,18 +88,13 @@ class AccountRefund(RootRow, frozen=True, kw_only=True):
 class AccountEntitlement(RootRow, frozen=True, kw_only=True):
     """A customer's entitlement for one feature."""
 
-    merchant_id: str
     entitlement_id: str
-    pod: str
-    epoch: str
-    version: int
     customer_id: str
     feature: str
     effective_level: int
     """Level of the best grant that is not revoked, whether or not it has expired."""
     grants: str
     """The grants that are not revoked, as JSON, ordered by (granted_at, grant_id)."""
-    directory_epoch: int = FIRST_DIRECTORY_EPOCH
 
     def level_at(self, moment: datetime) -> int:
         """Return the highest level of the grants that have not expired at `moment`; 0 if there is none."""
@@ -183,50 +162,19 @@ def _query(table: str, order: str) -> str:
 def _order(state: OrderState, pod: str, epoch: str) -> AccountOrder | None:
     if state.customer_id is None:
         return None
-    return AccountOrder(
-        merchant_id=state.merchant_id,
-        order_id=state.order_id,
-        pod=pod,
-        epoch=epoch,
-        version=state.version,
-        customer_id=state.customer_id,
-        order_number=state.order_number,
-        status=state.status,
-        currency=state.currency,
+    return row_of(
+        AccountOrder,
+        state,
+        pod,
+        epoch,
         item_quantity=sum(line.quantity for line in state.lines if line.kind != LineKind.SHIPPING),
-        lines_minor=state.lines_minor,
-        discount_minor=state.discount_minor,
-        shipping_minor=state.shipping_minor,
-        tax_minor=state.tax_minor,
-        total_minor=state.total_minor,
-        cancelled_minor=state.cancelled_minor,
-        cancelled_tax_minor=state.cancelled_tax_minor,
-        placed_at=state.placed_at,
     )
 
 
 def _payment(state: PaymentState, pod: str, epoch: str) -> AccountPayment | None:
     if state.customer_id is None:
         return None
-    return AccountPayment(
-        merchant_id=state.merchant_id,
-        payment_id=state.payment_id,
-        pod=pod,
-        epoch=epoch,
-        version=state.version,
-        customer_id=state.customer_id,
-        order_id=state.order_id,
-        status=state.status,
-        currency=state.currency,
-        authorized_minor=state.authorized_minor,
-        captured_minor=state.captured_minor,
-        refunded_minor=state.refunded_minor,
-        authorized_at=state.authorized_at,
-        method=state.method,
-        pending_minor=_pending_minor(state),
-        expires_at=state.expires_at,
-        returned_minor=state.returned_minor,
-    )
+    return row_of(AccountPayment, state, pod, epoch, pending_minor=_pending_minor(state))
 
 
 def _pending_minor(state: PaymentState) -> int:
@@ -237,39 +185,12 @@ def _pending_minor(state: PaymentState) -> int:
 def _refund(state: RefundState, pod: str, epoch: str) -> AccountRefund | None:
     if state.customer_id is None:
         return None
-    return AccountRefund(
-        merchant_id=state.merchant_id,
-        refund_id=state.refund_id,
-        pod=pod,
-        epoch=epoch,
-        version=state.version,
-        customer_id=state.customer_id,
-        order_id=state.order_id,
-        payment_id=state.payment_id,
-        status=state.status,
-        currency=state.currency,
-        amount_minor=state.amount_minor,
-        tax_minor=state.tax_minor,
-        reason=state.reason,
-        requested_at=state.requested_at,
-        completed_at=state.completed_at,
-        failed_at=state.failed_at,
-    )
+    return row_of(AccountRefund, state, pod, epoch)
 
 
 def _entitlement(state: CustomerEntitlementState, pod: str, epoch: str) -> AccountEntitlement:
     surviving = [grant for grant in state.grants if grant.revoked_at is None]
-    return AccountEntitlement(
-        merchant_id=state.merchant_id,
-        entitlement_id=state.entitlement_id,
-        pod=pod,
-        epoch=epoch,
-        version=state.version,
-        customer_id=state.customer_id,
-        feature=state.feature,
-        effective_level=state.effective_level,
-        grants=msgspec.json.encode(surviving).decode(),
-    )
+    return row_of(AccountEntitlement, state, pod, epoch, grants=msgspec.json.encode(surviving).decode())
 
 
 ROOTS = (

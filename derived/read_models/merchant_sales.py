@@ -19,13 +19,12 @@ from decimal import Decimal
 import msgspec
 
 from contracts.clock import Clock, utc_now
-from contracts.events.envelope import FIRST_DIRECTORY_EPOCH
 from contracts.events.order import OrderState
 from contracts.events.payment import MovementKind, PaymentState
 from contracts.events.refund import RefundState, RefundStatus
 from contracts.settings import Settings
 from derived.keyed.projection import KeyedProjection
-from derived.keyed.rows import Child, ChildRow, Root, RootRow
+from derived.keyed.rows import Child, ChildRow, Root, RootRow, row_of
 from derived.read_models.answers import Freshness, freshness, select, snapshot
 from derived.read_models.store import build_read_model
 
@@ -36,11 +35,7 @@ SUMS = ("merchant_sales_days",)
 class SalesOrder(RootRow, frozen=True, kw_only=True):
     """An order's amounts on its day."""
 
-    merchant_id: str
     order_id: str
-    pod: str
-    epoch: str
-    version: int
     day: str
     """The UTC day on which it was placed, YYYY-MM-DD."""
     currency: str
@@ -48,19 +43,13 @@ class SalesOrder(RootRow, frozen=True, kw_only=True):
     """The order's total when it was placed, tax included."""
     cancelled_minor: int
     """The part of it that is cancelled by now."""
-    directory_epoch: int = FIRST_DIRECTORY_EPOCH
 
 
 class SalesPayment(RootRow, frozen=True, kw_only=True):
     """A payment of which something was captured; its captures are child rows."""
 
-    merchant_id: str
     payment_id: str
-    pod: str
-    epoch: str
-    version: int
     currency: str
-    directory_epoch: int = FIRST_DIRECTORY_EPOCH
 
 
 class SalesCapture(ChildRow, frozen=True, kw_only=True):
@@ -77,15 +66,10 @@ class SalesCapture(ChildRow, frozen=True, kw_only=True):
 class SalesRefund(RootRow, frozen=True, kw_only=True):
     """A completed refund's amount on its day."""
 
-    merchant_id: str
     refund_id: str
-    pod: str
-    epoch: str
-    version: int
     day: str
     currency: str
     refunded_minor: int
-    directory_epoch: int = FIRST_DIRECTORY_EPOCH
 
 
 class SalesDay(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,30 +135,13 @@ def _utc_day(moment: datetime) -> str:
 
 
 def _order(state: OrderState, pod: str, epoch: str) -> SalesOrder:
-    return SalesOrder(
-        merchant_id=state.merchant_id,
-        order_id=state.order_id,
-        pod=pod,
-        epoch=epoch,
-        version=state.version,
-        day=_utc_day(state.placed_at),
-        currency=state.currency,
-        ordered_minor=state.total_minor,
-        cancelled_minor=state.cancelled_minor,
-    )
+    return row_of(SalesOrder, state, pod, epoch, day=_utc_day(state.placed_at), ordered_minor=state.total_minor)
 
 
 def _payment(state: PaymentState, pod: str, epoch: str) -> SalesPayment | None:
     if not state.captures:
         return None
-    return SalesPayment(
-        merchant_id=state.merchant_id,
-        payment_id=state.payment_id,
-        pod=pod,
-        epoch=epoch,
-        version=state.version,
-        currency=state.currency,
-    )
+    return row_of(SalesPayment, state, pod, epoch)
 
 
 def _captures(state: PaymentState) -> Sequence[SalesCapture]:
@@ -205,16 +172,7 @@ def _captures(state: PaymentState) -> Sequence[SalesCapture]:
 def _refund(state: RefundState, pod: str, epoch: str) -> SalesRefund | None:
     if state.status != RefundStatus.COMPLETED or state.completed_at is None:
         return None
-    return SalesRefund(
-        merchant_id=state.merchant_id,
-        refund_id=state.refund_id,
-        pod=pod,
-        epoch=epoch,
-        version=state.version,
-        day=_utc_day(state.completed_at),
-        currency=state.currency,
-        refunded_minor=state.amount_minor,
-    )
+    return row_of(SalesRefund, state, pod, epoch, day=_utc_day(state.completed_at), refunded_minor=state.amount_minor)
 
 
 ROOTS = (

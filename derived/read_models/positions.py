@@ -15,6 +15,7 @@ import psycopg
 from contracts.announcements import ANNOUNCE_VIEW, VIEW_WRITER
 from contracts.events.envelope import envelope_values
 from derived.keyed.store import Standing, Stored
+from streams.parking import parked_together
 from streams.projection import FencedError, ParkedEvent, Position, Work
 
 Cursor = psycopg.Cursor[tuple[Any, ...]]
@@ -121,23 +122,10 @@ def park_and_release(cursor: Cursor, projection: str, work: Work) -> None:
         cursor.executemany(PARK, [_parked_row(projection, work.pod, event) for event in work.parked])
 
 
-def park_rows(
-    cursor: Cursor, projection: str, pod: str, key: str, rows: Sequence[Mapping[str, Any]], error: str
-) -> None:
+def park_rows(cursor: Cursor, projection: str, pod: str, rows: Sequence[Mapping[str, Any]], error: str) -> None:
     """Park an aggregate's events (all envelope columns); the first of them could not be applied because of `error`."""
-    first = rows[0]["event_id"]
-    behind = f"Waits behind event {first} of the same aggregate, which could not be applied."
     now = cursor.execute("select now()").fetchall()[0][0]
-    for row in rows:
-        event = ParkedEvent(
-            aggregate_key=key,
-            event_id=row["event_id"],
-            cut=row["cut"],
-            position=row["position"],
-            event=row,
-            error=error if row["event_id"] == first else behind,
-            parked_at=now,
-        )
+    for event in parked_together(rows, error, now):
         cursor.execute(PARK, _parked_row(projection, pod, event))
 
 

@@ -66,7 +66,7 @@ def insert(cursor: Cursor, root: Root, content: Content) -> bool:
             if content.rows:
                 copy_rows(cursor, name_of(root.table), root.row_type, content.rows)
             if content.rows and root.child is not None:
-                keys = [msgspec.structs.astuple(row)[:2] for row in content.rows]
+                keys = [root.key_of(row) for row in content.rows]
                 cursor.execute(_delete(root, root.child.table), _columns_of(keys))
                 copy_rows(cursor, name_of(root.child.table), root.child.row_type, content.children)
     except (psycopg.Error, UnicodeError) as error:
@@ -195,7 +195,7 @@ def copy_rows(
 
 def upsert(root: Root, condition: sql.Composable = ALL) -> sql.Composed:
     """Return the statement that writes the staged rows, those that meet `condition`, and returns the written keys."""
-    changed = root.columns[2:]
+    changed = [name for name in root.columns if name not in root.key_columns]
     return sql.SQL(
         """insert into {table} as present ({columns}) select {columns} from {staging} {condition}
            on conflict ({key}) do update set ({changed}) = row({excluded})

@@ -134,9 +134,9 @@ class PostgresSession:
         """Delete the parked events of a step's released keys, then park its new ones."""
         positions.park_and_release(self.cursor, self._name, work)
 
-    def park(self, pod: str, key: str, rows: Sequence[Mapping[str, Any]], error: str) -> None:
+    def park(self, pod: str, rows: Sequence[Mapping[str, Any]], error: str) -> None:
         """Park an aggregate's events; the first of them cannot be applied because of `error`."""
-        positions.park_rows(self.cursor, self._name, pod, key, rows, error)
+        positions.park_rows(self.cursor, self._name, pod, rows, error)
 
     def skip(self, pod: str, event_id: str, *, reason: str, by: str) -> None:
         """Skip a parked event permanently."""

@@ -18,12 +18,11 @@ import msgspec
 from tantivy import Document
 
 from contracts.events.common import Value
-from contracts.events.envelope import FIRST_DIRECTORY_EPOCH
 from contracts.events.merchant import MerchantState
 from contracts.events.product import ProductState
 from contracts.ids import aggregate_key
 from contracts.struct_types import make_known
-from derived.keyed.rows import Root, RootRow
+from derived.keyed.rows import Root, RootRow, row_of
 from derived.search import schema
 from derived.search.text import LANGUAGES
 
@@ -42,11 +41,7 @@ class ListedVariant(Value, frozen=True, kw_only=True):
 class ListedProduct(RootRow, frozen=True, kw_only=True):
     """A product as shoppers find it."""
 
-    merchant_id: str
     product_id: str
-    pod: str
-    epoch: str
-    version: int
     title: str
     kind: str
     tax_category: str
@@ -58,7 +53,6 @@ class ListedProduct(RootRow, frozen=True, kw_only=True):
     """The description."""
     attributes: Mapping[str, str] = msgspec.field(default_factory=dict)
     """Name -> value, e.g. color -> red: to be found, filtered and counted by."""
-    directory_epoch: int = FIRST_DIRECTORY_EPOCH
 
     @property
     def offered(self) -> list[ListedVariant]:
@@ -76,19 +70,14 @@ class ListedSynonym(Value, frozen=True, kw_only=True):
 class ListedMerchant(RootRow, frozen=True, kw_only=True):
     """What a search must know of a merchant: whether it trades, its language by where it sells from, and synonyms."""
 
-    merchant_id: str
     aggregate_id: str
     """The same as `merchant_id`: the merchant is its own aggregate."""
-    pod: str
-    epoch: str
-    version: int
     name: str
     currency: str
     is_active: bool
     jurisdiction: str
     synonyms: Sequence[ListedSynonym] = ()
     """Ordered by (words, means)."""
-    directory_epoch: int = FIRST_DIRECTORY_EPOCH
 
 
 make_known(ListedProduct, ListedMerchant)
@@ -96,7 +85,7 @@ make_known(ListedProduct, ListedMerchant)
 
 def key_of(root: Root, row: RootRow) -> str:
     """Return the aggregate key of a row, under which its document stands."""
-    merchant_id, aggregate_id = (getattr(row, name) for name in root.key_columns)
+    merchant_id, aggregate_id = root.key_of(row)
     return aggregate_key(merchant_id, root.aggregate_type, aggregate_id)
 
 
@@ -136,34 +125,22 @@ def _add_product(made: Document, row: ListedProduct) -> None:
 
 
 def _product(state: ProductState, pod: str, epoch: str) -> ListedProduct:
-    return ListedProduct(
-        merchant_id=state.merchant_id,
-        product_id=state.product_id,
-        pod=pod,
-        epoch=epoch,
-        version=state.version,
-        title=state.title,
-        kind=state.kind,
-        tax_category=state.tax_category,
-        is_active=state.is_active,
+    return row_of(
+        ListedProduct,
+        state,
+        pod,
+        epoch,
         variants=[msgspec.convert(msgspec.structs.asdict(variant), ListedVariant) for variant in state.variants],
-        brand=state.brand,
-        body=state.body,
         attributes={attribute.name: attribute.value for attribute in state.attributes},
     )
 
 
 def _merchant(state: MerchantState, pod: str, epoch: str) -> ListedMerchant:
-    return ListedMerchant(
-        merchant_id=state.merchant_id,
-        aggregate_id=state.aggregate_id,
-        pod=pod,
-        epoch=epoch,
-        version=state.version,
-        name=state.name,
-        currency=state.currency,
-        is_active=state.is_active,
-        jurisdiction=state.jurisdiction,
+    return row_of(
+        ListedMerchant,
+        state,
+        pod,
+        epoch,
         synonyms=[ListedSynonym(words=synonym.words, means=synonym.means) for synonym in state.synonyms],
     )
 

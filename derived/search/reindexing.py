@@ -89,16 +89,14 @@ def reindex(
         old.abandon()
 
 
-def upgrade(
-    settings: Settings, pod: str, open_lake: Callable[[], duckdb.DuckDBPyConnection] | None = None
-) -> Reindexed | None:
+def upgrade(settings: Settings, pod: str) -> Reindexed | None:
     """Build the index of the present version of the schema if the pod has only an older one; None: nothing was to do.
 
     For the consumer before it begins. Until the switch shoppers search in the older index; the next start removes it.
     """
     folder = PodFolder(base_folder(settings), pod)
     if folder.older() is not None:
-        return reindex(settings, pod, open_lake)
+        return reindex(settings, pod)
     folder.remove_versions()
     return None
 

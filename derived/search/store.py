@@ -29,6 +29,7 @@ from derived.search.documents import ROOTS, document, key_of
 from derived.search.folders import PodFolder, base_folder, pods_with_index
 from derived.search.positions import Bookkeeping, StoredSkip
 from derived.search.writing import PodWriting, Stand
+from streams.parking import parked_together
 from streams.projection import FencedError, ParkedEvent, PoisonEventError, Position, Work
 
 
@@ -136,22 +137,10 @@ class SearchSession:
             raise FencedError(f"The parked events of {min(gone)} have been replayed meanwhile.")
         books.parked |= {event.event_id: event for event in work.parked}
 
-    def park(self, pod: str, key: str, rows: Sequence[Mapping[str, Any]], error: str) -> None:
+    def park(self, pod: str, rows: Sequence[Mapping[str, Any]], error: str) -> None:
         """Park an aggregate's events (whole envelopes); the first of them cannot be applied because of `error`."""
-        first = rows[0]["event_id"]
-        behind = f"Waits behind event {first} of the same aggregate, which could not be applied."
-        self._locked(pod).books.parked |= {
-            row["event_id"]: ParkedEvent(
-                aggregate_key=key,
-                event_id=row["event_id"],
-                cut=row["cut"],
-                position=row["position"],
-                event=row,
-                error=error if row["event_id"] == first else behind,
-                parked_at=self._clock(),
-            )
-            for row in rows
-        }
+        parked = parked_together(rows, error, self._clock())
+        self._locked(pod).books.parked |= {event.event_id: event for event in parked}
 
     def skip(self, pod: str, event_id: str, *, reason: str, by: str) -> None:
         """Skip a parked event permanently; NotFoundError if it is not parked any more."""
@@ -246,9 +235,8 @@ class SearchSession:
         return 0
 
     def _write_newer(self, root: Root, row: RootRow) -> None:
-        pod, stand = self._locked(_pod_of(row)), self._stand(root, row)
-        values = msgspec.structs.asdict(row)
-        if stand is not None and not _wins(stand, values["directory_epoch"], values["version"], values["epoch"]):
+        pod, stand = self._locked(row.pod), self._stand(root, row)
+        if stand is not None and not _wins(stand, row):
             return
         try:
             pod.put(root, row)
@@ -264,7 +252,7 @@ class SearchSession:
             pod.remove(key)
 
     def _stand(self, root: Root, row: RootRow) -> Stand | None:
-        return self._pod(_pod_of(row)).stand(root, key_of(root, row))
+        return self._pod(row.pod).stand(root, key_of(root, row))
 
     def _pod(self, pod: str) -> PodWriting:
         if pod not in self._pods:
@@ -286,9 +274,9 @@ def document_counts(settings: Settings, pod: str) -> dict[str, int]:
     return {root.table: len(opened.keys(root)) for root in ROOTS}
 
 
-def _wins(stand: Stand, directory_epoch: int, version: int, epoch: str) -> bool:
+def _wins(stand: Stand, row: RootRow) -> bool:
     """Whether a row replaces what stands: by a higher version, or as one of another epoch of the same pod."""
-    return (stand.directory_epoch, stand.version) < (directory_epoch, version) or stand.epoch != epoch
+    return (stand.directory_epoch, stand.version) < (row.directory_epoch, row.version) or stand.epoch != row.epoch
 
 
 def _refusal(root: Root, row: RootRow) -> str | None:
@@ -297,10 +285,6 @@ def _refusal(root: Root, row: RootRow) -> str | None:
     except (OverflowError, ValueError) as error:
         return str(error)
     return None
-
-
-def _pod_of(row: RootRow) -> str:
-    return str(msgspec.structs.asdict(row)["pod"])
 
 
 def _keys(root: Root, pairs: Sequence[Key]) -> list[str]:

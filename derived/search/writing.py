@@ -195,10 +195,10 @@ class PodWriting:
 def _stand(root: Root, row: bytes) -> Stand:
     digest = hashlib.md5(row, usedforsecurity=False).hexdigest()
     try:
-        values = msgspec.structs.asdict(msgspec.json.decode(row, type=root.row_type))
+        found = msgspec.json.decode(row, type=root.row_type)
     except msgspec.DecodeError:  # a damaged document: whatever comes is newer
         return Stand(0, 0, "", digest)
-    return Stand(values["directory_epoch"], values["version"], values["epoch"], digest)
+    return Stand(found.directory_epoch, found.version, found.epoch, digest)
 
 
 def _is_of(root: Root, key: str) -> bool:

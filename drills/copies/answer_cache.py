@@ -190,7 +190,7 @@ def lose_server(scene: Scene) -> None:
     scene.system.kill_server(CACHE_SERVER)
     scene.breaks()
     probes.trade(scene)
-    probes.outage_is_reported(scene, lambda status: _states(scene, status))
+    probes.outage_is_reported(scene, scene.copy_states)
     serves_pages(scene)
     scene.system.start_server(CACHE_SERVER)
     probes.comes_back(scene, states)
@@ -224,9 +224,3 @@ def _fill(scene: Scene) -> None:
 
 def _answers(server: Any) -> int:
     return sum(1 for _ in server.scan_iter("{tieout-answers:*}:v:*"))
-
-
-def _states(scene: Scene, status: Mapping[str, Any]) -> Mapping[str, str | None]:
-    name = scene.drill.copy.name
-    rows = (row for row in status["projections"] if row["name"] == name)
-    return {f"{name} of {row['pod']}": row["state"] for row in rows}

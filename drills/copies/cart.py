@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from contracts.carts import CartKey
 from contracts.drills import Promise
@@ -62,18 +62,18 @@ class Shopper:
         """Close the connections."""
         self._open.close()
 
-    def fill(self, pod: str, sku: str = SKU, *, key: CartKey | None = None, device: str = "phone") -> CartKey:
-        """Put one unit of a SKU into a cart, a new one by default; what was acknowledged must be in it for ever."""
-        chosen = key or CartKey(merchant_id=merchant_of(pod), cart_id=str(uuid.uuid4()))
-        self.carts.add(chosen, device, sku, 1)
-        self.carts.write_through(chosen)
-        self._expect(chosen, sku)
-        return chosen
+    def fill(self, pod: str) -> CartKey:
+        """Put one unit into a new cart; what was acknowledged must be in it for ever."""
+        key = CartKey(merchant_id=merchant_of(pod), cart_id=str(uuid.uuid4()))
+        self.carts.add(key, "phone", SKU, 1)
+        self.carts.write_through(key)
+        self._expect(key)
+        return key
 
     def add(self, key: CartKey, device: str) -> None:
         """Put one more unit into a cart, and leave it to the writer."""
         self.carts.add(key, device, SKU, 1)
-        self._expect(key, SKU)
+        self._expect(key)
 
     def take_out(self, key: CartKey, device: str) -> None:
         """Take everything out of a cart."""
@@ -111,9 +111,9 @@ class Shopper:
         """Return the pod of a cart."""
         return self._pods[key.merchant_id]
 
-    def _expect(self, key: CartKey, sku: str) -> None:
+    def _expect(self, key: CartKey) -> None:
         units = self.expected.setdefault(key, {})
-        units[sku] = units.get(sku, 0) + 1
+        units[SKU] = units.get(SKU, 0) + 1
 
 
 def _shopping(scene: Scene) -> tuple[Shopper, dict[str, list[CartKey]]]:
@@ -194,7 +194,7 @@ def lose_server(scene: Scene) -> None:
         scene.system.kill_server(CARTS_SERVER)
         scene.breaks()
         probes.trade(scene)
-        probes.outage_is_reported(scene, lambda status: _states(scene, status))
+        probes.outage_is_reported(scene, scene.copy_states)
         _serves(scene, shopper, keys)
         _go_on(shopper, keys)
         scene.system.start_server(CARTS_SERVER)
@@ -240,9 +240,3 @@ def _prove(scene: Scene, shopper: Shopper) -> None:
 
 def _right(shopper: Shopper, keys: list[CartKey]) -> int:
     return sum(shopper.shown(key) == shopper.expected[key] == shopper.stored(key) for key in keys)
-
-
-def _states(scene: Scene, status: Mapping[str, Any]) -> Mapping[str, str | None]:
-    name = scene.drill.copy.name
-    rows = (row for row in status["projections"] if row["name"] == name)
-    return {f"{name} of {row['pod']}": row["state"] for row in rows}

@@ -294,7 +294,7 @@ def lose_server(scene: Scene) -> None:
         merchants.is_open = True
         _tells_what_waits(scene, merchants, noted)
         probes.trade(scene)
-        probes.outage_is_reported(scene, lambda status: _states(scene, status))
+        probes.outage_is_reported(scene, scene.copy_states)
         scene.system.start_server(LOG_SERVER)
         probes.comes_back(scene, states)
         _prove(scene, merchants)
@@ -330,9 +330,3 @@ def _prove(scene: Scene, merchants: MerchantSystem) -> None:
             f"{counted(len(ids), 'id')} for {counted(len(events), 'event')}",
             is_ok=bool(due) and due <= ids <= known and len(ids) == len(events),
         )
-
-
-def _states(scene: Scene, status: Mapping[str, Any]) -> Mapping[str, str | None]:
-    name = scene.drill.copy.name
-    rows = (row for row in status["projections"] if row["name"] == name)
-    return {f"{name} of {row['pod']}": row["state"] for row in rows}

@@ -15,7 +15,7 @@ import msgspec
 
 from contracts.events.envelope import ENVELOPE_COLUMNS
 from derived.retention import prune_outboxes
-from drills.damages.place import WHOLE, Harm, Place, Target, harm, until
+from drills.damages.place import WHOLE, Damage, Harm, Place, Target, harm, until
 from streams.lag import trim_log
 from streams.logs import build_log
 
@@ -43,83 +43,77 @@ def _alter_state(place: Place, target: Target, alter: Callable[[dict[str, Any]],
     return harm(target)
 
 
-def _add(place: Place, target: Target, column: str, difference: int) -> Harm:
-    """Change an amount in the newest event of an aggregate."""
-    return _alter_state(place, target, lambda state: state.update({column: state[column] + difference}))
+def _one(kind: str, statement: str, *traits: str) -> Damage:
+    """Return a damage to events of one aggregate."""
+
+    def do(place: Place) -> Harm:
+        target = place.take(kind, *traits)
+        _change(place, target, statement)
+        return harm(target)
+
+    return do
 
 
-def lose_first_event(place: Place) -> Harm:
-    """Delete the first event of an order with several events, so that every copy of its newest state stays right."""
-    target = place.take("order", "changed")
-    _change(place, target, f"delete from lake.raw.events where {OF_TARGET} and aggregate_version = 1")
-    return harm(target)
+def _in_state(kind: str, alter: Callable[[dict[str, Any]], object], *traits: str) -> Damage:
+    """Return a damage to the state in the newest event of one aggregate."""
+    return lambda place: _alter_state(place, place.take(kind, *traits), alter)
 
 
-def lose_newest_event(place: Place) -> Harm:
-    """Delete the newest event of a payment with several events."""
-    target = place.take("payment", "captured")
-    _change(place, target, f"delete from lake.raw.events where {NEWEST}")
-    return harm(target)
+lose_first_event = _one("order", f"delete from lake.raw.events where {OF_TARGET} and aggregate_version = 1", "changed")
+"""Every copy of the order's newest state stays right."""
+lose_newest_event = _one("payment", f"delete from lake.raw.events where {NEWEST}", "captured")
+lose_card_event = _one("gift_card", f"delete from lake.raw.events where {NEWEST}", "spent")
+lose_all_events = _one("order", f"delete from lake.raw.events where {OF_TARGET}", "customer")
+double_event = _one("order", f"insert into lake.raw.events select * from lake.raw.events where {NEWEST}")
+double_event_altered = _one(
+    "payment",
+    f"""insert into lake.raw.events by name
+        select * replace (replace(payload, '"captured_minor":', '"captured_minor":1') as payload)
+        from lake.raw.events where {NEWEST}""",
+    "captured",
+)
+change_currency = _one(
+    "payment",
+    f"""update lake.raw.events
+        set payload = regexp_replace(payload, '"currency":"[A-Z]{{3}}"', '"currency":"JPY"') where {NEWEST}""",
+    "captured",
+)
+change_old_event = _one(
+    "order",
+    f"""update lake.raw.events set payload = replace(payload, '"total_minor":', '"total_minor":1')
+        where {OF_TARGET} and aggregate_version = 1""",
+    "changed",
+)
+"""No newest state shows it."""
+change_envelope = _one(
+    "order",
+    f"""update lake.raw.events set event_type = 'order_renamed', occurred_at = occurred_at - interval 1 day
+        where {NEWEST}""",
+)
+"""The payload stays."""
+forge_event = _one(
+    "order",
+    f"""insert into lake.raw.events by name select * replace (
+            uuid()::varchar as event_id, aggregate_version + 50 as aggregate_version,
+            replace(payload, '"version":', '"version":9') as payload)
+        from lake.raw.events where {NEWEST}""",
+)
+"""A version of an order that OLTP never had."""
 
 
-def lose_card_event(place: Place) -> Harm:
-    """Delete the newest event of a gift card that was spent."""
-    target = place.take("gift_card", "spent")
-    _change(place, target, f"delete from lake.raw.events where {NEWEST}")
-    return harm(target)
+def _add(column: str, difference: int) -> Callable[[dict[str, Any]], object]:
+    return lambda state: state.update({column: state[column] + difference})
 
 
-def change_card(place: Place) -> Harm:
-    """Change what was spent of a gift card."""
-    return _add(place, place.take("gift_card", "spent"), "redeemed_minor", 1)
-
-
-def lose_all_events(place: Place) -> Harm:
-    """Delete every event of an order."""
-    target = place.take("order", "customer")
-    _change(place, target, f"delete from lake.raw.events where {OF_TARGET}")
-    return harm(target)
-
-
-def double_event(place: Place) -> Harm:
-    """Insert an order's newest event a second time."""
-    target = place.take("order")
-    _change(place, target, f"insert into lake.raw.events select * from lake.raw.events where {NEWEST}")
-    return harm(target)
-
-
-def double_event_altered(place: Place) -> Harm:
-    """Insert a payment's newest event a second time, with another amount."""
-    target = place.take("payment", "captured")
-    altered = "replace(payload, '\"captured_minor\":', '\"captured_minor\":1')"
-    _change(
-        place,
-        target,
-        f"""insert into lake.raw.events by name
-            select * replace ({altered} as payload) from lake.raw.events where {NEWEST}""",
-    )
-    return harm(target)
-
-
-def change_amount(place: Place) -> Harm:
-    """Change the captured amount of a payment by one minor unit."""
-    target = place.take("payment", "captured")
-    return _add(place, target, "captured_minor", 1)
-
-
-def change_currency(place: Place) -> Harm:
-    """Change the currency of a payment."""
-    target = place.take("payment", "captured")
-    altered = 'regexp_replace(payload, \'"currency":"[A-Z]{3}"\', \'"currency":"JPY"\')'
-    _change(place, target, f"update lake.raw.events set payload = {altered} where {NEWEST}")
-    return harm(target)
+change_amount = _in_state("payment", _add("captured_minor", 1), "captured")
+change_card = _in_state("gift_card", _add("redeemed_minor", 1), "spent")
 
 
 def change_two_amounts(place: Place) -> Harm:
     """Add one minor unit to a payment and subtract one from another, so that every total stays equal."""
     one, other = place.take("payment", "captured"), place.take("payment", "captured")
-    _add(place, one, "captured_minor", 1)
-    _add(place, other, "captured_minor", -1)
+    _alter_state(place, one, _add("captured_minor", 1))
+    _alter_state(place, other, _add("captured_minor", -1))
     return harm(one, other)
 
 
@@ -128,65 +122,20 @@ AMOUNTS_MINOR = frozenset(
 )
 
 
-def halve_order(place: Place) -> Harm:
-    """Halve every amount of a captured order and of its lines."""
-
-    def halve(state: dict[str, Any]) -> None:
-        for amounts in (state, *state["lines"]):
-            amounts.update({name: amounts[name] // 2 for name in AMOUNTS_MINOR & amounts.keys()})
-
-    return _alter_state(place, place.take("order", "captured"), halve)
+def _halve(state: dict[str, Any]) -> None:
+    for amounts in (state, *state["lines"]):
+        amounts.update({name: amounts[name] // 2 for name in AMOUNTS_MINOR & amounts.keys()})
 
 
-def lose_one_tax(place: Place) -> Harm:
-    """Delete one of the two taxes of a line."""
-    return _alter_state(place, place.take("order", "several taxes"), lambda state: state["line_taxes"].pop())
+def _swap(state: dict[str, Any]) -> None:
+    one, other = state["line_taxes"]
+    one["tax_minor"], other["tax_minor"] = other["tax_minor"], one["tax_minor"]
 
 
-def swap_taxes(place: Place) -> Harm:
-    """Exchange the amounts of the two taxes of a line, so that their sum stays equal."""
-
-    def swap(state: dict[str, Any]) -> None:
-        one, other = state["line_taxes"]
-        one["tax_minor"], other["tax_minor"] = other["tax_minor"], one["tax_minor"]
-
-    return _alter_state(place, place.take("order", "several taxes"), swap)
-
-
-def change_old_event(place: Place) -> Harm:
-    """Change an amount in an old event, so that no newest state shows the damage."""
-    target = place.take("order", "changed")
-    altered = "replace(payload, '\"total_minor\":', '\"total_minor\":1')"
-    _change(
-        place, target, f"update lake.raw.events set payload = {altered} where {OF_TARGET} and aggregate_version = 1"
-    )
-    return harm(target)
-
-
-def change_envelope(place: Place) -> Harm:
-    """Change the type and the time of an event; its payload stays."""
-    target = place.take("order")
-    _change(
-        place,
-        target,
-        f"""update lake.raw.events set event_type = 'order_renamed', occurred_at = occurred_at - interval 1 day
-            where {NEWEST}""",
-    )
-    return harm(target)
-
-
-def forge_event(place: Place) -> Harm:
-    """Insert a forged event: a version of an order that OLTP never had."""
-    target = place.take("order")
-    _change(
-        place,
-        target,
-        f"""insert into lake.raw.events by name select * replace (
-                uuid()::varchar as event_id, aggregate_version + 50 as aggregate_version,
-                replace(payload, '"version":', '"version":9') as payload)
-            from lake.raw.events where {NEWEST}""",
-    )
-    return harm(target)
+halve_order = _in_state("order", _halve, "captured")
+lose_one_tax = _in_state("order", lambda state: state["line_taxes"].pop(), "several taxes")
+swap_taxes = _in_state("order", _swap, "several taxes")
+"""The sum of the two taxes of a line stays equal."""
 
 
 def park_event(place: Place) -> Harm:

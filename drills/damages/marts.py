@@ -5,6 +5,8 @@ Belongs here: these cells. Does not belong here: the damages (`warehouse.py`), t
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from contracts.verdicts import DifferenceClass as Class
 from drills.damages import warehouse
 from drills.damages.place import Cell, Damage, names
@@ -14,10 +16,13 @@ WAREHOUSE = "warehouse"
 BUILD = (Act.BUILD,)
 
 
+def _in_warehouse(damage: str, do: Damage, **found: Class | tuple[Class, ...]) -> Cell:
+    return Cell(damage=damage, store=WAREHOUSE, do=do, named=names(**found), actions=BUILD)
+
+
 def _in_mart(damage: str, do: Damage, pair: str, kind: Class, *also: Class) -> Cell:
     name = pair if pair == "journal_identities" else f"operational_finance.{pair}"
-    named = {name: frozenset({kind})}
-    return Cell(damage=damage, store=WAREHOUSE, do=do, named=named, may_also_be=frozenset(also), actions=BUILD)
+    return replace(_in_warehouse(damage, do, **{name: kind}), may_also_be=frozenset(also))
 
 
 MART_CELLS = (
@@ -47,12 +52,10 @@ MART_CELLS = (
         "payments",
         Class.AMOUNT,
     ),
-    Cell(
-        damage="earlier version of a payment changed by one minor unit",
-        store=WAREHOUSE,
-        do=warehouse.change_earlier_row("payment", "authorized_minor = authorized_minor + 1", "captured"),
-        named=names(lake_warehouse__payments_history=Class.AMOUNT),
-        actions=BUILD,
+    _in_warehouse(
+        "earlier version of a payment changed by one minor unit",
+        warehouse.change_earlier_row("payment", "authorized_minor = authorized_minor + 1", "captured"),
+        lake_warehouse__payments_history=Class.AMOUNT,
     ),
     _in_mart("captured order halved", warehouse.halve_order, "orders", Class.AMOUNT),
     _in_mart("refund missing", warehouse.lose_row("refund", "completed"), "refunds", Class.MISSING),
@@ -90,33 +93,17 @@ MART_CELLS = (
     _in_mart("tax changed by one minor unit", warehouse.change_tax, "tax", Class.TAX),
     _in_mart("one of a line's taxes missing", warehouse.lose_one_tax, "tax", Class.MISSING),
     _in_mart("two taxes of a line swapped", warehouse.swap_taxes, "tax", Class.TAX),
-    Cell(
-        damage="journal entry deleted",
-        store=WAREHOUSE,
-        do=warehouse.lose_entry,
-        named=names(journal_identities=(Class.AMOUNT, Class.IDENTITY)),
-        actions=BUILD,
+    _in_warehouse("journal entry deleted", warehouse.lose_entry, journal_identities=(Class.AMOUNT, Class.IDENTITY)),
+    _in_warehouse("journal entry twice", warehouse.double_entry, journal_identities=(Class.AMOUNT, Class.IDENTITY)),
+    _in_warehouse(
+        "journal entry changed by one minor unit",
+        warehouse.change_entry,
+        journal_identities=(Class.AMOUNT, Class.IDENTITY),
     ),
-    Cell(
-        damage="journal entry twice",
-        store=WAREHOUSE,
-        do=warehouse.double_entry,
-        named=names(journal_identities=(Class.AMOUNT, Class.IDENTITY)),
-        actions=BUILD,
-    ),
-    Cell(
-        damage="journal entry changed by one minor unit",
-        store=WAREHOUSE,
-        do=warehouse.change_entry,
-        named=names(journal_identities=(Class.AMOUNT, Class.IDENTITY)),
-        actions=BUILD,
-    ),
-    Cell(
-        damage="journal entries of an event booked at another time of their day",
-        store=WAREHOUSE,
-        do=warehouse.redate_entries,
-        named=names(lake_warehouse__journal_entries=Class.DIFFERENT),
-        actions=BUILD,
+    _in_warehouse(
+        "journal entries of an event booked at another time of their day",
+        warehouse.redate_entries,
+        lake_warehouse__journal_entries=Class.DIFFERENT,
     ),
     _in_mart(
         "what is owed on a gift card changed by one minor unit in the journal",

@@ -6,6 +6,8 @@ outcomes (`drills/damages/rounds.py`).
 
 from __future__ import annotations
 
+from typing import Any
+
 from contracts.ids import uuid7
 from drills.damages.place import Damage, Harm, Place, Target, Undo, harm
 
@@ -14,7 +16,7 @@ def _one(kind: str, statement: str, *traits: str) -> Damage:
     def do(place: Place) -> Harm:
         target = place.take(kind, *traits)
         place.change_oltp(statement, id=target.aggregate_id)
-        return harm(target)
+        return harm(target, note=target.aggregate_id)
 
     return do
 
@@ -45,31 +47,51 @@ def insert_adjustment(place: Place) -> Harm:
     return harm(Target(kind=like.kind, merchant_id=like.merchant_id, aggregate_id=new_id, traits=frozenset()))
 
 
-def delete_adjustment(place: Place) -> Harm:
-    """Delete an adjustment, so that only the copies still have it."""
-    target = place.take("adjustment")
+def _lose(table: str, condition: str, kind: str, *traits: str) -> Damage:
+    """Return the damage that deletes one row; its note is the row."""
+
+    def do(place: Place) -> Harm:
+        target = place.take(kind, *traits)
+        (row,) = _found(place, f"select row_to_json(t)::text from oltp.{table} as t where {condition}", target)
+        place.change_oltp(f"delete from oltp.{table} where {condition}", id=target.aggregate_id)
+        return harm(target, note=row)
+
+    return do
+
+
+def _restore(table: str) -> Undo:
+    """Return the correction that inserts the row again unchanged."""
+
+    def undo(place: Place, done: Harm) -> None:
+        row = f"json_populate_record(null::oltp.{table}, %(row)s::json)"
+        place.change_oltp(f"insert into oltp.{table} select * from {row}", row=done.note)
+
+    return undo
+
+
+def _found(place: Place, query: str, target: Target) -> tuple[Any, ...]:
+    """Return the only row of a query about an aggregate."""
     with place.oltp() as connection:
-        query = "select row_to_json(a)::text from oltp.adjustments as a where adjustment_id = %s"
-        row = connection.execute(query, [target.aggregate_id]).fetchone()
-    place.change_oltp("delete from oltp.adjustments where adjustment_id = %(id)s", id=target.aggregate_id)
-    return harm(target, note=None if row is None else row[0])
+        rows: list[tuple[Any, ...]] = connection.execute(query.encode(), {"id": target.aggregate_id}).fetchall()
+    (row,) = rows
+    return row
 
 
-def restore_adjustment(place: Place, done: Harm) -> None:
-    """Insert the row again unchanged."""
-    place.change_oltp(
-        "insert into oltp.adjustments select * from json_populate_record(null::oltp.adjustments, %(row)s::json)",
-        row=done.note,
-    )
+delete_adjustment = _lose("adjustments", "adjustment_id = %(id)s", "adjustment")
+"""Only the copies still have it."""
+restore_adjustment = _restore("adjustments")
+
+lose_one_tax = _lose("order_line_taxes", "order_id = %(id)s and jurisdiction = 'CA-QST'", "order", "several taxes")
+"""One of the two taxes of a line."""
+restore_tax = _restore("order_line_taxes")
 
 
 def change_event(place: Place) -> Harm:
     """Change a published event in the outbox whose aggregate has later events."""
     target = place.take("payment", "captured")
-    with place.oltp() as connection:
-        query = """select event_id::text, payload::text from oltp.outbox
-                   where aggregate_type = 'payment' and aggregate_id = %s order by aggregate_version limit 1"""
-        ((event_id, payload),) = connection.execute(query, [target.aggregate_id]).fetchall()
+    query = """select event_id::text, payload::text from oltp.outbox
+               where aggregate_type = 'payment' and aggregate_id = %(id)s order by aggregate_version limit 1"""
+    event_id, payload = _found(place, query, target)
     place.change_oltp(
         """update oltp.outbox set payload = jsonb_set(
                payload::jsonb, '{state,authorized_minor}',
@@ -88,24 +110,18 @@ def restore_event(place: Place, done: Harm) -> None:
 
 
 def _of_refund(place: Place, target: Target) -> Target:
-    with place.oltp() as connection:
-        query = "select payment_id::text from oltp.refunds where refund_id = %s"
-        ((payment_id,),) = connection.execute(query, [target.aggregate_id]).fetchall()
+    (payment_id,) = _found(place, "select payment_id::text from oltp.refunds where refund_id = %(id)s", target)
     return Target(kind="payment", merchant_id=target.merchant_id, aggregate_id=payment_id, traits=frozenset())
+
+
+REFUND = "update oltp.refunds set amount_minor = amount_minor {sign} 1000000 where refund_id = %(id)s"
 
 
 def refund_too_much(place: Place) -> Harm:
     """Set a refund above the captured amount, with the checks of the database disabled."""
     target = place.take("refund", "completed")
-    statement = "update oltp.refunds set amount_minor = amount_minor + 1000000 where refund_id = %(id)s"
-    place.change_oltp(statement, id=target.aggregate_id)
+    place.change_oltp(REFUND.format(sign="+"), id=target.aggregate_id)
     return harm(target, _of_refund(place, target), note=target.aggregate_id)
-
-
-def correct_refund(place: Place, done: Harm) -> None:
-    """Restore the refund's amounts."""
-    statement = "update oltp.refunds set amount_minor = amount_minor - 1000000 where refund_id = %(id)s"
-    place.change_oltp(statement, id=done.note)
 
 
 def _of_note(statement: str) -> Undo:
@@ -115,21 +131,14 @@ def _of_note(statement: str) -> Undo:
     return undo
 
 
-def _noted(kind: str, statement: str, *traits: str) -> Damage:
-    def do(place: Place) -> Harm:
-        target = place.take(kind, *traits)
-        place.change_oltp(statement, id=target.aggregate_id)
-        return harm(target, note=target.aggregate_id)
-
-    return do
-
+correct_refund = _of_note(REFUND.format(sign="-"))
 
 CAPTURED = "update oltp.payments set captured_minor = captured_minor {sign} 1 where payment_id = %(id)s"
-capture_one_less = _noted("payment", CAPTURED.format(sign="-"), "captured")
+capture_one_less = _one("payment", CAPTURED.format(sign="-"), "captured")
 correct_capture = _of_note(CAPTURED.format(sign="+"))
 
 UNALLOCATED = "update oltp.payments set unallocated_minor = unallocated_minor {sign} 1 where payment_id = %(id)s"
-unallocate_one_more = _noted("payment", UNALLOCATED.format(sign="+"), "later")
+unallocate_one_more = _one("payment", UNALLOCATED.format(sign="+"), "later")
 """No receipt has brought it."""
 correct_unallocated = _of_note(UNALLOCATED.format(sign="-"))
 
@@ -137,7 +146,7 @@ CREDITED = """
     update oltp.gift_cards set credited_minor = credited_minor {sign} 1, balance_minor = balance_minor {sign} 1
     where gift_card_id = %(id)s
 """
-credit_one_more = _noted("gift_card", CREDITED.format(sign="+"), "active")
+credit_one_more = _one("gift_card", CREDITED.format(sign="+"), "active")
 """The balance is still the sum of its parts, but no refund was paid onto the card."""
 correct_card = _of_note(CREDITED.format(sign="-"))
 
@@ -145,7 +154,7 @@ TOTAL = """
     update oltp.orders set lines_minor = lines_minor {sign} 1, total_minor = total_minor {sign} 1
     where order_id = %(id)s
 """
-total_one_more = _noted("order", TOTAL.format(sign="+"))
+total_one_more = _one("order", TOTAL.format(sign="+"))
 correct_total = _of_note(TOTAL.format(sign="-"))
 
 LINES = """
@@ -155,7 +164,7 @@ LINES = """
         else 0 end
     where order_id = %(id)s
 """
-change_two_lines = _noted("order", LINES.format(sign="+"), "several lines")
+change_two_lines = _one("order", LINES.format(sign="+"), "several lines")
 """Two errors that cancel each other: the order's total is still the sum of its lines."""
 correct_lines = _of_note(LINES.format(sign="-"))
 
@@ -164,37 +173,15 @@ SWAPPED = """
     update oltp.order_line_taxes as one set tax_minor = other.tax_minor from oltp.order_line_taxes as other
     where other.order_line_id = one.order_line_id and other.jurisdiction <> one.jurisdiction and one.order_id = %(id)s
 """
-swap_taxes = _noted("order", SWAPPED, "several taxes")
+swap_taxes = _one("order", SWAPPED, "several taxes")
 """The sum of the two taxes is still the line's tax."""
 correct_taxes = _of_note(SWAPPED)
-
-
-def lose_one_tax(place: Place) -> Harm:
-    """Delete one of the two taxes of a line."""
-    target = place.take("order", "several taxes")
-    of_order = "order_id = %(id)s and jurisdiction = 'CA-QST'"
-    with place.oltp() as connection:
-        query = f"select row_to_json(t)::text from oltp.order_line_taxes as t where {of_order}"
-        ((row,),) = connection.execute(query.encode(), {"id": target.aggregate_id}).fetchall()
-    place.change_oltp(f"delete from oltp.order_line_taxes where {of_order}", id=target.aggregate_id)
-    return harm(target, note=row)
-
-
-def restore_tax(place: Place, done: Harm) -> None:
-    """Insert the row again unchanged."""
-    place.change_oltp(
-        """insert into oltp.order_line_taxes
-           select * from json_populate_record(null::oltp.order_line_taxes, %(row)s::json)""",
-        row=done.note,
-    )
 
 
 def change_payment_currency(place: Place) -> Harm:
     """Change the currency of a payment, so that it differs from its order's."""
     target = place.take("payment", "captured")
-    with place.oltp() as connection:
-        query = "select currency from oltp.payments where payment_id = %s"
-        ((currency,),) = connection.execute(query, [target.aggregate_id]).fetchall()
+    (currency,) = _found(place, "select currency from oltp.payments where payment_id = %(id)s", target)
     statement = "update oltp.payments set currency = 'JPY' where payment_id = %(id)s"
     place.change_oltp(statement, id=target.aggregate_id)
     return harm(target, note=(target.aggregate_id, currency))
@@ -215,9 +202,8 @@ def change_both_currencies(place: Place) -> Harm:
     order = None
     while order is None:  # another damage may have taken the order
         payment = place.take("payment", "captured", "unrefunded")
-        with place.oltp() as connection:
-            query = "select order_id::text, currency from oltp.payments where payment_id = %s"
-            ((order_id, currency),) = connection.execute(query, [payment.aggregate_id]).fetchall()
+        query = "select order_id::text, currency from oltp.payments where payment_id = %(id)s"
+        order_id, currency = _found(place, query, payment)
         order = place.take_known("order", order_id)
     statements = [IN_CURRENCY.format(table=table) for table in ("orders", "payments")]
     place.change_oltp(*statements, id=order_id, currency="JPY")

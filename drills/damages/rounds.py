@@ -32,34 +32,35 @@ SERVED = tuple(family for copy in SERVING for family in copy.found_by)
 MARTS = WAREHOUSE.found_by
 RESTORE, REPLACE = (Act.RESTORE_EVENTS,), (Act.REPLACE_EVENTS,)
 
+
+def _in_lake(damage: str, do: Damage, actions: tuple[Act, ...], **found: Class | tuple[Class, ...]) -> Cell:
+    return Cell(damage=damage, store=LAKE, do=do, named=names(**found), actions=actions)
+
+
+def _lost(damage: str, do: Damage, **found: Class | tuple[Class, ...]) -> Cell:
+    """Return a cell of events that the lake has no more, and that the manifests name."""
+    return _in_lake(damage, do, RESTORE, **found, log_manifests=Class.MISSING)
+
+
+def _altered(damage: str, do: Damage, **found: Class) -> Cell:
+    """Return a cell of events that say something else in the lake than their checksums in the manifests."""
+    return _in_lake(damage, do, REPLACE, **found, log_manifests=Class.DIFFERENT)
+
+
+def _past_outbox(damage: str, do: Damage, **found: Class) -> Cell:
+    return Cell(damage=damage, store=OLTP, do=do, named=names(**found), actions=(Act.RESTATE,))
+
+
 LAKE_CELLS = (
-    Cell(
-        damage="event lost, others followed it",
-        store=LAKE,
-        do=lake.lose_first_event,
-        named=names(oltp_lake__order=Class.DIFFERENT, log_manifests=Class.MISSING),
-        actions=RESTORE,
-    ),
-    Cell(
-        damage="newest event lost: row stale",
-        store=LAKE,
-        do=lake.lose_newest_event,
-        named=names(oltp_lake__payment=(Class.STALE, Class.MISSING), log_manifests=Class.MISSING),
-        actions=RESTORE,
-    ),
-    Cell(
-        damage="all events lost: row missing",
-        store=LAKE,
-        do=lake.lose_all_events,
-        named=names(oltp_lake__order=Class.MISSING, log_manifests=Class.MISSING),
-        actions=RESTORE,
-    ),
-    Cell(
-        damage="event twice",
-        store=LAKE,
-        do=lake.double_event,
-        named=names(oltp_lake__order=Class.DUPLICATE, log_manifests=Class.DUPLICATE),
-        actions=(Act.REMOVE_DUPLICATES,),
+    _lost("event lost, others followed it", lake.lose_first_event, oltp_lake__order=Class.DIFFERENT),
+    _lost("newest event lost: row stale", lake.lose_newest_event, oltp_lake__payment=(Class.STALE, Class.MISSING)),
+    _lost("all events lost: row missing", lake.lose_all_events, oltp_lake__order=Class.MISSING),
+    _in_lake(
+        "event twice",
+        lake.double_event,
+        (Act.REMOVE_DUPLICATES,),
+        oltp_lake__order=Class.DUPLICATE,
+        log_manifests=Class.DUPLICATE,
     ),
     Cell(
         damage="event twice, with another amount",
@@ -70,113 +71,35 @@ LAKE_CELLS = (
         may_also_be=frozenset({Class.AMOUNT}),
         actions=(Act.REMOVE_DUPLICATES, Act.REPLACE_EVENTS),
     ),
-    Cell(
-        damage="changed by one minor unit",
-        store=LAKE,
-        do=lake.change_amount,
-        named=names(oltp_lake__payment=Class.AMOUNT, log_manifests=Class.DIFFERENT),
-        actions=REPLACE,
+    _altered("changed by one minor unit", lake.change_amount, oltp_lake__payment=Class.AMOUNT),
+    _altered("wrong currency", lake.change_currency, oltp_lake__payment=Class.CURRENCY),
+    _lost("newest event of a gift card lost: balance stale", lake.lose_card_event, oltp_lake__gift_card=Class.STALE),
+    _altered("spending of a gift card changed by one minor unit", lake.change_card, oltp_lake__gift_card=Class.AMOUNT),
+    _altered("two errors that cancel", lake.change_two_amounts, oltp_lake__payment=Class.AMOUNT),
+    _altered("captured order halved", lake.halve_order, oltp_lake__order=Class.AMOUNT),
+    _altered("one of a line's taxes lost", lake.lose_one_tax, oltp_lake__order=Class.MISSING),
+    _altered("two taxes of a line swapped", lake.swap_taxes, oltp_lake__order=Class.TAX),
+    _altered("old event altered", lake.change_old_event),
+    _altered("envelope altered", lake.change_envelope),
+    _in_lake(
+        "event forged: row extra",
+        lake.forge_event,
+        (Act.REMOVE_EXTRA_EVENTS,),
+        oltp_lake__order=Class.DIFFERENT,
+        log_manifests=Class.EXTRA,
     ),
-    Cell(
-        damage="wrong currency",
-        store=LAKE,
-        do=lake.change_currency,
-        named=names(oltp_lake__payment=Class.CURRENCY, log_manifests=Class.DIFFERENT),
-        actions=REPLACE,
-    ),
-    Cell(
-        damage="newest event of a gift card lost: balance stale",
-        store=LAKE,
-        do=lake.lose_card_event,
-        named=names(oltp_lake__gift_card=Class.STALE, log_manifests=Class.MISSING),
-        actions=RESTORE,
-    ),
-    Cell(
-        damage="spending of a gift card changed by one minor unit",
-        store=LAKE,
-        do=lake.change_card,
-        named=names(oltp_lake__gift_card=Class.AMOUNT, log_manifests=Class.DIFFERENT),
-        actions=REPLACE,
-    ),
-    Cell(
-        damage="two errors that cancel",
-        store=LAKE,
-        do=lake.change_two_amounts,
-        named=names(oltp_lake__payment=Class.AMOUNT, log_manifests=Class.DIFFERENT),
-        actions=REPLACE,
-    ),
-    Cell(
-        damage="captured order halved",
-        store=LAKE,
-        do=lake.halve_order,
-        named=names(oltp_lake__order=Class.AMOUNT, log_manifests=Class.DIFFERENT),
-        actions=REPLACE,
-    ),
-    Cell(
-        damage="one of a line's taxes lost",
-        store=LAKE,
-        do=lake.lose_one_tax,
-        named=names(oltp_lake__order=Class.MISSING, log_manifests=Class.DIFFERENT),
-        actions=REPLACE,
-    ),
-    Cell(
-        damage="two taxes of a line swapped",
-        store=LAKE,
-        do=lake.swap_taxes,
-        named=names(oltp_lake__order=Class.TAX, log_manifests=Class.DIFFERENT),
-        actions=REPLACE,
-    ),
-    Cell(
-        damage="old event altered",
-        store=LAKE,
-        do=lake.change_old_event,
-        named=names(log_manifests=Class.DIFFERENT),
-        actions=REPLACE,
-    ),
-    Cell(
-        damage="envelope altered",
-        store=LAKE,
-        do=lake.change_envelope,
-        named=names(log_manifests=Class.DIFFERENT),
-        actions=REPLACE,
-    ),
-    Cell(
-        damage="event forged: row extra",
-        store=LAKE,
-        do=lake.forge_event,
-        named=names(oltp_lake__order=Class.DIFFERENT, log_manifests=Class.EXTRA),
-        actions=(Act.REMOVE_EXTRA_EVENTS,),
-    ),
-    Cell(
-        damage="event parked",
-        store=LAKE,
-        do=lake.park_event,
-        named=names(oltp_lake__order=Class.PARKED, log_manifests=Class.MISSING),
-        actions=(Act.REPLAY_PARKED,),
+    _in_lake(
+        "event parked",
+        lake.park_event,
+        (Act.REPLAY_PARKED,),
+        oltp_lake__order=Class.PARKED,
+        log_manifests=Class.MISSING,
     ),
 )
 OUTBOX_CELLS = (
-    Cell(
-        damage="row changed past the outbox",
-        store=OLTP,
-        do=oltp.change_customer,
-        named=names(oltp_lake__order=Class.DIFFERENT),
-        actions=(Act.RESTATE,),
-    ),
-    Cell(
-        damage="gift card's reason changed past the outbox",
-        store=OLTP,
-        do=oltp.change_card,
-        named=names(oltp_lake__gift_card=Class.DIFFERENT),
-        actions=(Act.RESTATE,),
-    ),
-    Cell(
-        damage="product renamed past the outbox",
-        store=OLTP,
-        do=oltp.change_title,
-        named=names(oltp_lake__product=Class.DIFFERENT),
-        actions=(Act.RESTATE,),
-    ),
+    _past_outbox("row changed past the outbox", oltp.change_customer, oltp_lake__order=Class.DIFFERENT),
+    _past_outbox("gift card's reason changed past the outbox", oltp.change_card, oltp_lake__gift_card=Class.DIFFERENT),
+    _past_outbox("product renamed past the outbox", oltp.change_title, oltp_lake__product=Class.DIFFERENT),
 )
 
 
@@ -239,12 +162,11 @@ LAKE_SECOND = (
     ),
 )
 LAKE_THIRD = (
-    Cell(
-        damage="set back; outbox and log have no more what followed",
-        store=LAKE,
-        do=lake.lake_behind_everything,
-        named=names(log_positions=Class.DIFFERENT),
-        actions=(Act.LOAD_CUTS,),
+    _in_lake(
+        "set back; outbox and log have no more what followed",
+        lake.lake_behind_everything,
+        (Act.LOAD_CUTS,),
+        log_positions=Class.DIFFERENT,
     ),
 )
 

@@ -64,12 +64,21 @@ def of_product(change: Callable[[ListedProduct], ListedProduct]) -> Damage:
     return do
 
 
-def lose_document(place: Place) -> Harm:
-    """Delete the document of a product."""
-    target = place.take("product")
-    with index(place) as opened:
-        opened.remove(target.key)
-    return harm(target)
+def _lose(kind: str) -> Damage:
+    """Return the damage that deletes the document of one aggregate."""
+
+    def do(place: Place) -> Harm:
+        target = place.take(kind)
+        with index(place) as opened:
+            opened.remove(target.key)
+        return harm(target)
+
+    return do
+
+
+lose_document = _lose("product")
+lose_merchant = _lose("merchant")
+"""Its shoppers then find nothing."""
 
 
 def add_document(place: Place) -> Harm:
@@ -90,14 +99,6 @@ def spoil_document(place: Place) -> Harm:
     made.add_bytes(schema.ROW, b'{"title": ')
     with index(place) as opened:
         opened.replace(target.key, made, Stand(0, 0, "", ""))
-    return harm(target)
-
-
-def lose_merchant(place: Place) -> Harm:
-    """Delete the document of a merchant, whose shoppers then find nothing."""
-    target = place.take("merchant")
-    with index(place) as opened:
-        opened.remove(target.key)
     return harm(target)
 
 
@@ -143,7 +144,7 @@ def park_events(place: Place) -> Harm:
         events = read_events(lake, place.pod, [target.key], positions).read_all().to_pylist()
         session.delete(PRODUCTS, [key], place.pod)
         events.sort(key=itemgetter("aggregate_version"))
-        session.park(place.pod, target.key, events, "This version of the index cannot store it.")
+        session.park(place.pod, events, "This version of the index cannot store it.")
     return harm(target)
 
 

@@ -5,6 +5,7 @@ Belongs here: these damages. Does not belong here: their required outcomes (`dri
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from contracts.events import STATE_TYPES
@@ -18,8 +19,12 @@ def _history(kind: str) -> str:
     return f"lake.intermediate.int_{kind}s_history"
 
 
+def _of(kind: str) -> str:
+    return f"pod = $pod and {ID_COLUMNS[kind]} = $id"
+
+
 def _standing(kind: str) -> str:
-    return f"pod = $pod and {ID_COLUMNS[kind]} = $id and valid_to_cut is null"
+    return f"{_of(kind)} and valid_to_cut is null"
 
 
 def _change(place: Place, target: Target, *statements: str, **values: Any) -> Harm:
@@ -27,61 +32,42 @@ def _change(place: Place, target: Target, *statements: str, **values: Any) -> Ha
     return harm(target)
 
 
+def _one(kind: str, traits: Sequence[str], *statements: str) -> Damage:
+    """Return a damage to the history of one aggregate."""
+    return lambda place: _change(place, place.take(kind, *traits), *statements)
+
+
 def lose_row(kind: str, *traits: str) -> Damage:
     """Return the damage that deletes every version of one aggregate from its history."""
-
-    def do(place: Place) -> Harm:
-        where = f"pod = $pod and {ID_COLUMNS[kind]} = $id"
-        return _change(place, place.take(kind, *traits), f"delete from {_history(kind)} where {where}")
-
-    return do
+    return _one(kind, traits, f"delete from {_history(kind)} where {_of(kind)}")
 
 
 def change_row(kind: str, change: str, *traits: str) -> Damage:
     """Return the damage that changes the current version of one aggregate."""
-
-    def do(place: Place) -> Harm:
-        statement = f"update {_history(kind)} set {change} where {_standing(kind)}"
-        return _change(place, place.take(kind, *traits), statement)
-
-    return do
+    return _one(kind, traits, f"update {_history(kind)} set {change} where {_standing(kind)}")
 
 
 def change_earlier_row(kind: str, change: str, *traits: str) -> Damage:
     """Return the damage that changes the first version of one aggregate, which no mart shows any more."""
-
-    def do(place: Place) -> Harm:
-        where = f"pod = $pod and {ID_COLUMNS[kind]} = $id and version = 1 and valid_to_cut is not null"
-        return _change(place, place.take(kind, *traits), f"update {_history(kind)} set {change} where {where}")
-
-    return do
+    where = f"{_of(kind)} and version = 1 and valid_to_cut is not null"
+    return _one(kind, traits, f"update {_history(kind)} set {change} where {where}")
 
 
 def age_row(kind: str, *traits: str) -> Damage:
     """Return the damage that deletes the current version and makes the previous version current again."""
-
-    def do(place: Place) -> Harm:
-        history = _history(kind)
-        return _change(
-            place,
-            place.take(kind, *traits),
-            f"delete from {history} where {_standing(kind)}",
-            f"""update {history} set valid_to_cut = null where pod = $pod and {ID_COLUMNS[kind]} = $id and version = (
-                    select max(version) from {history}
-                    where pod = $pod and {ID_COLUMNS[kind]} = $id and valid_to_cut is not null)""",
-        )
-
-    return do
+    history = _history(kind)
+    return _one(
+        kind,
+        traits,
+        f"delete from {history} where {_standing(kind)}",
+        f"""update {history} set valid_to_cut = null where {_of(kind)} and version = (
+                select max(version) from {history} where {_of(kind)} and valid_to_cut is not null)""",
+    )
 
 
 def double_row(kind: str, *traits: str) -> Damage:
     """Return the damage that inserts the current version a second time."""
-
-    def do(place: Place) -> Harm:
-        statement = f"insert into {_history(kind)} select * from {_history(kind)} where {_standing(kind)}"
-        return _change(place, place.take(kind, *traits), statement)
-
-    return do
+    return _one(kind, traits, f"insert into {_history(kind)} select * from {_history(kind)} where {_standing(kind)}")
 
 
 def add_row(kind: str, *traits: str) -> Damage:
@@ -121,11 +107,7 @@ OF_EVENT = f"""
 
 
 def _in_journal(statement: str, kind: str = "payment", *traits: str) -> Damage:
-    def do(place: Place) -> Harm:
-        target = place.take(kind, *traits)
-        return _change(place, target, *(part.format(journal=JOURNAL, event=OF_EVENT) for part in statement.split(";")))
-
-    return do
+    return _one(kind, traits, *(part.format(journal=JOURNAL, event=OF_EVENT) for part in statement.split(";")))
 
 
 lose_entry = _in_journal("delete from {journal} where {event} and account = 'cash'", "payment", "captured")
@@ -173,10 +155,7 @@ OF_LINE = f"""
 
 
 def _in_tax(statement: str, *traits: str) -> Damage:
-    def do(place: Place) -> Harm:
-        return _change(place, place.take("order", "uncancelled", *traits), statement.format(tax=TAX, line=OF_LINE))
-
-    return do
+    return _one("order", ("uncancelled", *traits), statement.format(tax=TAX, line=OF_LINE))
 
 
 lose_tax = _in_tax("delete from {tax} where {line}")
@@ -192,14 +171,4 @@ swap_taxes = _in_tax(
 def truncate_payments(place: Place) -> Harm:
     """Delete all payments of a pod from the warehouse."""
     place.change_lake("delete from lake.intermediate.int_payments_history where pod = $pod", pod=place.pod)
-    return WHOLE
-
-
-def forget_events(place: Place) -> Harm:
-    """Record a later cut for the last build, so that the next build skips the events before it."""
-    place.change_lake(
-        """update lake.builds.cut_vectors set resume_cut = resume_cut + 1000000, cut = cut + 1000000
-           where pod = $pod and build_number = (select max(build_number) from lake.builds.cut_vectors)""",
-        pod=place.pod,
-    )
     return WHOLE

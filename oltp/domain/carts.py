@@ -39,8 +39,6 @@ Vector = Mapping[str, int]
 Dots = Mapping[Dot, int]
 """The additions of one SKU: dot -> quantity."""
 
-NOTHING_SEEN: Vector = {}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Cart:

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 import msgspec
 import psycopg
 
-from contracts.errors import NotFoundError
 from contracts.events.common import AggregateState
 from oltp.store.mapping import MAPPINGS
+from oltp.store.rows import required
 
 State = TypeVar("State", bound=AggregateState)
 Connection = psycopg.Connection[Any]
@@ -21,10 +21,7 @@ Connection = psycopg.Connection[Any]
 def state_of(connection: Connection, state_type: type[State], merchant_id: str, aggregate_id: str) -> State:
     """Return one aggregate; NotFoundError when the merchant has none with this id."""
     found = states_by(connection, state_type, merchant_id, state_type.ID_FIELD, aggregate_id)
-    if not found:
-        name = state_type.AGGREGATE_TYPE.replace("_", " ")
-        raise NotFoundError(f"Merchant {merchant_id} has no {name} {aggregate_id}.")
-    return found[0]
+    return required(found, state_type, merchant_id, aggregate_id)
 
 
 def states_by(

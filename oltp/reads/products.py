@@ -71,12 +71,6 @@ class VariantPage(msgspec.Struct, frozen=True, kw_only=True):
     """Units at all locations that nobody has reserved; null: it is a service, of which there is always enough."""
     is_active: bool
 
-    @property
-    def is_sellable(self) -> bool:
-        """Return whether one unit can be sold now."""
-        has_units = self.available_quantity is None or self.available_quantity > 0
-        return self.is_active and self.unit_price_micro is not None and has_units
-
 
 class ProductPage(msgspec.Struct, frozen=True, kw_only=True):
     """A product with its variants, by SKU."""

@@ -6,28 +6,23 @@ Belongs here: its tables as SQL of the comparison's own. Does not belong here: h
 
 from __future__ import annotations
 
-from reconcile.shapes import Shape, belongs_to
-from reconcile.view_tables import ORIGIN, View, ViewTable, moment, number, text
+from reconcile.shapes import moment, number, text
+from reconcile.view_tables import ORIGIN, View, rows_of
 
 TABLES = (
-    ViewTable(
-        shape=Shape(
-            name="account_orders",
-            key=("order_id",),
-            columns=(
-                *text("merchant_id", "customer_id", "order_number", "status", "currency"),
-                *number("item_quantity", "lines_minor", "discount_minor", "shipping_minor", "tax_minor"),
-                *number("total_minor", "cancelled_minor", "cancelled_tax_minor", "version"),
-                *ORIGIN,
-                *moment("placed_at"),
-            ),
-            day="placed_at",
-            currency="currency",
-            version="version",
-            aggregate=belongs_to("order", "order_id"),
+    rows_of(
+        "order",
+        "order_id",
+        "account_orders",
+        columns=(
+            *text("merchant_id", "customer_id", "order_number", "status", "currency"),
+            *number("item_quantity", "lines_minor", "discount_minor", "shipping_minor", "tax_minor"),
+            *number("total_minor", "cancelled_minor", "cancelled_tax_minor", "version"),
+            *ORIGIN,
+            *moment("placed_at"),
         ),
-        aggregate_type="order",
-        id_column="order_id",
+        day="placed_at",
+        currency="currency",
         expected="""
             select o.*, coalesce(l.item_quantity, 0)::BIGINT as item_quantity
             from {orders} as o
@@ -37,79 +32,61 @@ TABLES = (
             ) as l on l.aggregate_id = o.aggregate_id
             where o.customer_id is not null""",
     ),
-    ViewTable(
-        shape=Shape(
-            name="account_payments",
-            key=("payment_id",),
-            columns=(
-                *text("merchant_id", "customer_id", "order_id", "status", "currency", "method"),
-                *number("authorized_minor", "captured_minor", "refunded_minor", "version"),
-                *number("pending_minor", "returned_minor"),
-                *ORIGIN,
-                *moment("authorized_at", "expires_at"),
-            ),
-            day="authorized_at",
-            currency="currency",
-            version="version",
-            aggregate=belongs_to("payment", "payment_id"),
+    rows_of(
+        "payment",
+        "payment_id",
+        "account_payments",
+        columns=(
+            *text("merchant_id", "customer_id", "order_id", "status", "currency", "method"),
+            *number("authorized_minor", "captured_minor", "refunded_minor", "version"),
+            *number("pending_minor", "returned_minor"),
+            *ORIGIN,
+            *moment("authorized_at", "expires_at"),
         ),
-        aggregate_type="payment",
-        id_column="payment_id",
+        day="authorized_at",
+        currency="currency",
         expected="""
             select *, (case when expires_at is null then 0 else authorized_minor - released_minor - captured_minor end)
                       ::BIGINT as pending_minor
             from {payments} where customer_id is not null""",
     ),
-    ViewTable(
-        shape=Shape(
-            name="account_refunds",
-            key=("refund_id",),
-            columns=(
-                *text("merchant_id", "customer_id", "order_id", "payment_id", "status", "currency", "reason"),
-                *number("amount_minor", "tax_minor", "version"),
-                *ORIGIN,
-                *moment("requested_at", "completed_at", "failed_at"),
-            ),
-            day="requested_at",
-            currency="currency",
-            version="version",
-            aggregate=belongs_to("refund", "refund_id"),
+    rows_of(
+        "refund",
+        "refund_id",
+        "account_refunds",
+        columns=(
+            *text("merchant_id", "customer_id", "order_id", "payment_id", "status", "currency", "reason"),
+            *number("amount_minor", "tax_minor", "version"),
+            *ORIGIN,
+            *moment("requested_at", "completed_at", "failed_at"),
         ),
-        aggregate_type="refund",
-        id_column="refund_id",
+        day="requested_at",
+        currency="currency",
         expected="select * from {refunds} where customer_id is not null",
     ),
-    ViewTable(
-        shape=Shape(
-            name="account_entitlements",
-            key=("entitlement_id",),
-            columns=(
-                *text("merchant_id", "customer_id", "feature"),
-                *number("effective_level", "version"),
-                *ORIGIN,
-            ),
-            version="version",
-            aggregate=belongs_to("customer_entitlement", "entitlement_id"),
+    rows_of(
+        "customer_entitlement",
+        "entitlement_id",
+        "account_entitlements",
+        columns=(
+            *text("merchant_id", "customer_id", "feature"),
+            *number("effective_level", "version"),
+            *ORIGIN,
         ),
-        aggregate_type="customer_entitlement",
-        id_column="entitlement_id",
         expected="select * from {customer_entitlements}",
     ),
 )
 
-GRANTS = ViewTable(
-    shape=Shape(
-        name="account_entitlement_grants",
-        key=("entitlement_id", "grant_id"),
-        columns=(
-            *text("merchant_id", "grantor"),
-            *number("level"),
-            *moment("granted_at", "expires_at", "revoked_at"),
-        ),
-        aggregate=belongs_to("customer_entitlement", "entitlement_id"),
+GRANTS = rows_of(
+    "customer_entitlement",
+    "entitlement_id",
+    "account_entitlement_grants",
+    part=("grant_id",),
+    columns=(
+        *text("merchant_id", "grantor"),
+        *number("level"),
+        *moment("granted_at", "expires_at", "revoked_at"),
     ),
-    aggregate_type="customer_entitlement",
-    id_column="entitlement_id",
     expected="select *, aggregate_id as entitlement_id from {customer_entitlement_grants} where revoked_at is null",
     query="""
     select merchant_id, entitlement_id, item ->> 'grant_id' as grant_id, item ->> 'grantor' as grantor,

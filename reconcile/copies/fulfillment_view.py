@@ -6,8 +6,8 @@ Belongs here: its tables as SQL of the comparison's own. Does not belong here: h
 
 from __future__ import annotations
 
-from reconcile.shapes import Shape, belongs_to
-from reconcile.view_tables import ORIGIN, View, ViewTable, moment, number, text
+from reconcile.shapes import Shape, belongs_to, moment, number, text
+from reconcile.view_tables import ORIGIN, View, ViewTable
 
 OPEN = "quantity - fulfilled_quantity - cancelled_quantity - withdrawn_quantity"
 HELD = "quantity - consumed_quantity - released_quantity"

@@ -6,55 +6,42 @@ Belongs here: its tables as SQL of the comparison's own. Does not belong here: h
 
 from __future__ import annotations
 
-from reconcile.shapes import Shape, belongs_to, sums
-from reconcile.view_tables import ORIGIN, SumPart, View, ViewSum, ViewTable, number, text
+from reconcile.shapes import Shape, belongs_to, number, sums, text
+from reconcile.view_tables import ORIGIN, SumPart, View, ViewSum, rows_of
 
 UTC_DAY = "strftime({} at time zone 'UTC', '%Y-%m-%d')"
 TABLES = (
-    ViewTable(
-        shape=Shape(
-            name="sales_orders",
-            key=("order_id",),
-            columns=(
-                *text("merchant_id", "day", "currency"),
-                *number("ordered_minor", "cancelled_minor", "version"),
-                *ORIGIN,
-            ),
-            day="day",
-            currency="currency",
-            version="version",
-            aggregate=belongs_to("order", "order_id"),
+    rows_of(
+        "order",
+        "order_id",
+        "sales_orders",
+        columns=(
+            *text("merchant_id", "day", "currency"),
+            *number("ordered_minor", "cancelled_minor", "version"),
+            *ORIGIN,
         ),
-        aggregate_type="order",
-        id_column="order_id",
+        day="day",
+        currency="currency",
         expected=f"select *, {UTC_DAY.format('placed_at')} as day, total_minor as ordered_minor from {{orders}}",
     ),
-    ViewTable(
-        shape=Shape(
-            name="sales_payments",
-            key=("payment_id",),
-            columns=(*text("merchant_id", "currency"), *number("version"), *ORIGIN),
-            currency="currency",
-            version="version",
-            aggregate=belongs_to("payment", "payment_id"),
-        ),
-        aggregate_type="payment",
-        id_column="payment_id",
+    rows_of(
+        "payment",
+        "payment_id",
+        "sales_payments",
+        columns=(*text("merchant_id", "currency"), *number("version"), *ORIGIN),
+        currency="currency",
         expected="""
             select p.* from {payments} as p
             where p.aggregate_id in (select aggregate_id from {payment_captures})""",
     ),
-    ViewTable(
-        shape=Shape(
-            name="sales_captures",
-            key=("payment_id", "payment_capture_id"),
-            columns=(*text("merchant_id", "day", "currency"), *number("captured_minor")),
-            day="day",
-            currency="currency",
-            aggregate=belongs_to("payment", "payment_id"),
-        ),
-        aggregate_type="payment",
-        id_column="payment_id",
+    rows_of(
+        "payment",
+        "payment_id",
+        "sales_captures",
+        part=("payment_capture_id",),
+        columns=(*text("merchant_id", "day", "currency"), *number("captured_minor")),
+        day="day",
+        currency="currency",
         root="sales_payments",
         expected=f"""
             select c.* exclude (moved_at), c.aggregate_id as payment_id, {UTC_DAY.format("c.moved_at")} as day,
@@ -69,18 +56,13 @@ TABLES = (
             ) as c
             join {{payments}} as p on p.aggregate_id = c.aggregate_id""",
     ),
-    ViewTable(
-        shape=Shape(
-            name="sales_refunds",
-            key=("refund_id",),
-            columns=(*text("merchant_id", "day", "currency"), *number("refunded_minor", "version"), *ORIGIN),
-            day="day",
-            currency="currency",
-            version="version",
-            aggregate=belongs_to("refund", "refund_id"),
-        ),
-        aggregate_type="refund",
-        id_column="refund_id",
+    rows_of(
+        "refund",
+        "refund_id",
+        "sales_refunds",
+        columns=(*text("merchant_id", "day", "currency"), *number("refunded_minor", "version"), *ORIGIN),
+        day="day",
+        currency="currency",
         expected=f"""
             select *, {UTC_DAY.format("completed_at")} as day, amount_minor as refunded_minor from {{refunds}}
             where status = 'completed'""",

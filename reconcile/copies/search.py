@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,13 +19,13 @@ from tantivy import Index, Query, Schema, Searcher
 from contracts.errors import ComparisonError
 from reconcile.compare import compare
 from reconcile.lake_side import PartitionPosition, at_positions, fold, in_scope
-from reconcile.own_positions import await_lake, lag_seconds_max, lateness, load_parked, sides
+from reconcile.own_positions import await_lake, findings, lag_seconds_max, load_parked, sides, wholly_if_set_back
 from reconcile.pair import Findings, Pair, PodRun, Stage
 from reconcile.parked import ParkedAggregate, overdue
 from reconcile.scratch import load, table
-from reconcile.shapes import BIGINT, BOOLEAN, VARCHAR, Column, Shape, belongs_to
-from reconcile.view_positions import known_positions, shown
-from reconcile.view_tables import ViewTable, number, text
+from reconcile.shapes import BIGINT, BOOLEAN, VARCHAR, flag, number, text
+from reconcile.view_positions import known_positions
+from reconcile.view_tables import ViewTable, rows_of
 
 NAME = "search"
 ALL = 10_000_000
@@ -34,74 +33,53 @@ ALL = 10_000_000
 BATCH = 5_000
 ARROW = {VARCHAR: pa.string(), BIGINT: pa.int64(), BOOLEAN: pa.bool_()}
 
-
-def _flag(*names: str) -> tuple[Column, ...]:
-    return tuple(Column(name=name, type=BOOLEAN) for name in names)
-
-
-PRODUCTS = ViewTable(
-    shape=Shape(
-        name="search_products",
-        key=("product_id",),
-        columns=(
-            *text("merchant_id", "title", "kind", "tax_category", "brand", "body"),
-            *_flag("is_active"),
-            *number("version", "directory_epoch"),
-        ),
-        version="version",
-        aggregate=belongs_to("product", "product_id"),
+PRODUCTS = rows_of(
+    "product",
+    "product_id",
+    "search_products",
+    columns=(
+        *text("merchant_id", "title", "kind", "tax_category", "brand", "body"),
+        *flag("is_active"),
+        *number("version", "directory_epoch"),
     ),
-    aggregate_type="product",
-    id_column="product_id",
     expected="select * from {products}",
 )
-VARIANTS = ViewTable(
-    shape=Shape(
-        name="search_variants",
-        key=("product_id", "variant_id"),
-        columns=(*text("merchant_id", "sku", "title"), *_flag("is_active"), *number("unit_price_micro")),
-        aggregate=belongs_to("product", "product_id"),
-    ),
-    aggregate_type="product",
-    id_column="product_id",
+VARIANTS = rows_of(
+    "product",
+    "product_id",
+    "search_variants",
+    part=("variant_id",),
+    columns=(*text("merchant_id", "sku", "title"), *flag("is_active"), *number("unit_price_micro")),
     expected="select *, aggregate_id as product_id from {variants}",
 )
-ATTRIBUTES = ViewTable(
-    shape=Shape(
-        name="search_attributes",
-        key=("product_id", "name"),
-        columns=text("merchant_id", "value"),
-        aggregate=belongs_to("product", "product_id"),
-    ),
-    aggregate_type="product",
-    id_column="product_id",
+ATTRIBUTES = rows_of(
+    "product",
+    "product_id",
+    "search_attributes",
+    part=("name",),
+    columns=text("merchant_id", "value"),
     expected="select *, aggregate_id as product_id from {product_attributes}",
 )
-MERCHANTS = ViewTable(
-    shape=Shape(
-        name="search_merchants",
-        key=("merchant_id",),
-        columns=(
-            *text("name", "currency", "jurisdiction"),
-            *_flag("is_active"),
-            *number("version", "directory_epoch"),
-        ),
-        version="version",
-        aggregate=belongs_to("merchant", "merchant_id"),
+MERCHANTS = rows_of(
+    "merchant",
+    "merchant_id",
+    "search_merchants",
+    columns=(
+        *text("name", "currency", "jurisdiction"),
+        *flag("is_active"),
+        *number("version", "directory_epoch"),
     ),
-    aggregate_type="merchant",
-    id_column="merchant_id",
     expected="select * from {merchants}",
 )
-SYNONYMS = ViewTable(
-    shape=Shape(
-        name="search_synonyms",
-        key=("merchant_id", "words", "means"),
-        columns=(),
-        aggregate=belongs_to("merchant", "merchant_id"),
+SYNONYMS = rows_of(
+    "merchant",
+    "merchant_id",
+    "search_synonyms",
+    part=(
+        "words",
+        "means",
     ),
-    aggregate_type="merchant",
-    id_column="merchant_id",
+    columns=(),
     expected="select * from {merchant_synonyms}",
 )
 TABLES = (PRODUCTS, VARIANTS, ATTRIBUTES, MERCHANTS, SYNONYMS)
@@ -130,16 +108,12 @@ def _compare(run: PodRun) -> Findings:
     folder = run.context.search_index(run.pod)
     held = None if folder is None else _open(folder)
     stored = [] if held is None else _positions(held)
-    floor = min((position.cut for position in stored), default=0)
-    # An index whose position is below the last comparison's cut was set back: compare everything.
-    is_whole = run.scope is None or floor < run.scope.since_cut
-    run = replace(run, scope=None) if is_whole else run
+    run = wholly_if_set_back(run, stored)
     parked = [] if held is None else _parked(held)
     for item in TABLES:
         _read(run, held, item)
     load_parked(run, parked)
     positions, beyond = known_positions(run, stored)
-    floor = min((position.cut for position in positions), default=0)
     await_lake(run, run.pod, NAME, positions)
     outcomes = [beyond, overdue(parked, run.context.now(), lag_seconds_max(NAME), run.context.limits)]
     extent = in_scope(run, at_positions(run.connection, run.pod, positions), f"{NAME}_events")
@@ -148,14 +122,7 @@ def _compare(run: PodRun) -> Findings:
         for item in (one for one in TABLES if one.aggregate_type == aggregate_type):
             left, right = sides(run, item, f"index_{item.name}")
             outcomes.append(compare(run.connection, item.shape, left, right, run.context.limits))
-    return Findings(
-        outcomes=outcomes,
-        is_whole=is_whole,
-        cut=floor,
-        cut_vector={str(position.partition): shown(position) for position in positions},
-        late_aggregates=[one.key for one in parked],
-        late_reason=lateness(run, NAME, floor, len(parked)),
-    )
+    return findings(run, NAME, positions, outcomes, parked)
 
 
 def _read(run: PodRun, held: Held | None, item: ViewTable) -> None:

@@ -9,20 +9,19 @@ comparison. Does not belong here: how notes are made (`derived/webhooks/`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from contracts.errors import ComparisonError
 from contracts.webhooks import TOLD_AGGREGATES
 from reconcile.compare import compare
 from reconcile.lake_side import PartitionPosition, at_positions, in_scope
 from reconcile.oltp_side import snapshot_cursor, stream
-from reconcile.own_positions import await_lake, lateness
+from reconcile.own_positions import await_lake, findings, floor_of, wholly_if_set_back
 from reconcile.pair import Findings, Pair, PodRun, Stage
 from reconcile.parked import ParkedAggregate
 from reconcile.scoping import postgres_condition
 from reconcile.scratch import load, table
-from reconcile.shapes import BIGINT, BOOLEAN, VARCHAR, Column, Shape, names_aggregate
-from reconcile.view_positions import known_positions, shown
+from reconcile.shapes import BIGINT, BOOLEAN, Column, Shape, names_aggregate, text
+from reconcile.view_positions import known_positions
 
 NAME = "webhooks"
 ENDLESS = 9_223_372_036_854_775_807
@@ -31,7 +30,7 @@ DELIVERIES = Shape(
     name="webhook_deliveries",
     key=("endpoint_id", "event_id"),
     columns=(
-        *(Column(name=name, type=VARCHAR) for name in ("merchant_id", "aggregate_type", "aggregate_id", "event_type")),
+        *text("merchant_id", "aggregate_type", "aggregate_id", "event_type"),
         Column(name="cut", type=BIGINT),
         Column(name="is_skipped", type=BOOLEAN),
     ),
@@ -78,33 +77,23 @@ def _compare(run: PodRun) -> Findings:
     with snapshot_cursor(dsn) as cursor:
         rows = stream(cursor, POSITIONS, (run.pod,)).read_all().to_pylist()
         stored = [PartitionPosition(partition=row["partition"], cut=row["cut"], chunk=row["chunk"]) for row in rows]
-        floor = min((position.cut for position in stored), default=0)
-        # Notes whose position was set back, and notes that were asked for again, are not among what changed.
-        is_whole = run.scope is None or floor < run.scope.since_cut
-        run = replace(run, scope=None) if is_whole else run
+        # Notes that were asked for again are not among what changed, either: their position was set back.
+        run = wholly_if_set_back(run, stored)
         load(run.connection, "webhook_subscriptions", stream(cursor, SUBSCRIPTIONS, (run.pod,)))
         load(run.connection, "webhook_skips", stream(cursor, SKIPS, (run.pod,)))
         looked_at, bound = _in_scope(run)
         load(run.connection, "webhook_notes", stream(cursor, NOTED.format(looked_at=looked_at), (run.pod, *bound)))
     if not _has_rows(run, "webhook_subscriptions") and not _has_rows(run, "webhook_notes"):
         # Nobody is to be told anything, and nobody was: no position could be wrong.
-        return Findings(outcomes=(), is_whole=is_whole, cut=floor if stored else None)
+        return Findings(outcomes=(), is_whole=run.scope is None, cut=floor_of(stored) if stored else None)
     positions, beyond = known_positions(run, stored)
-    floor = min((position.cut for position in positions), default=0)
     await_lake(run, run.pod, NAME, positions)
     expected = _expected(run, positions)
     # What the lake has parked it will have later; its comparisons say so.
     parked = [one for one in run.parked() if one.aggregate_type in TOLD_AGGREGATES]
     left, right = (_without(run, name, parked) for name in (expected, table("webhook_notes")))
     outcome = compare(run.connection, DELIVERIES, left, right, run.context.limits)
-    return Findings(
-        outcomes=[beyond, outcome],
-        is_whole=is_whole,
-        cut=floor,
-        cut_vector={str(position.partition): shown(position) for position in positions},
-        late_aggregates=[one.key for one in parked],
-        late_reason=lateness(run, NAME, floor, 0),
-    )
+    return findings(run, NAME, positions, [beyond, outcome], parked, is_own=False)
 
 
 def _in_scope(run: PodRun) -> tuple[str, tuple[str, ...]]:

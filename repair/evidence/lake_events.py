@@ -23,8 +23,9 @@ from derived.lake_backup import file_rows, verified_chains
 from derived.lake_connection import bounds_of, open_beside
 from derived.lake_reads import lake_positions, lake_progress, recorded_cut
 from derived.lake_schema import EVENTS, PARKED
-from repair.evidence.wrong_cuts import first_kept_cut, logged_events
+from repair.evidence.wrong_cuts import logged_events
 from repair.values import DamageKind, EventDamage, Source
+from streams.log import first_kept_cut
 from streams.logs import build_log
 from streams.projection import START, Position
 from streams.reissue import REISSUED_SCHEMA, events_of_aggregates, events_of_cuts, newest_cut, unpruned_after

@@ -15,7 +15,7 @@ import pyarrow as pa
 from contracts.errors import LogGapError, ManifestMismatchError
 from contracts.settings import PodSettings, Settings
 from streams import codec
-from streams.log import EntryId, EventLog, Manifest, entry_place
+from streams.log import EntryId, EventLog, Manifest, entry_place, first_kept_cut
 from streams.logs import build_log
 from streams.reissue import newest_cut, placed_events, reissued_cuts
 
@@ -39,11 +39,6 @@ def wrong_cuts(settings: Settings, pod: PodSettings, cuts: Collection[int], base
             if manifest is None or manifest.partitions != reissued.manifest.partitions:
                 wrong.add(reissued.cut)
     return frozenset(wrong)
-
-
-def first_kept_cut(log: EventLog, pod: str) -> int:
-    """Return the lowest cut of `pod` with a manifest in the log; 0: there is none."""
-    return next((manifest.cut for manifest in log.manifests(pod, 0, limit=1)), 0)
 
 
 def manifest_of(log: EventLog, pod: str, cut: int) -> Manifest | None:

@@ -234,16 +234,16 @@ def _kept_manifests(log: EventLog, pod: str, until_cut: int) -> list[Manifest]:
         found += page
         if page[-1].cut >= until_cut:
             break
-    first = _first_kept(log, pod)
+    from streams.log import first_kept_cut
+
+    first = first_kept_cut(log, pod)
     return [manifest for manifest in found if first <= manifest.cut <= until_cut]
 
 
-def _first_kept(log: EventLog, pod: str) -> int:
-    return next((manifest.cut for manifest in log.manifests(pod, 0, limit=1)), 0)
-
-
 def _is_trimmed(log: EventLog, pod: str, cut: int) -> bool:
-    return _first_kept(log, pod) > cut
+    from streams.log import first_kept_cut
+
+    return first_kept_cut(log, pod) > cut
 
 
 def _fetch(log: EventLog, pod: str, at: EntryId) -> pa.Table | None:

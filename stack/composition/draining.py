@@ -7,7 +7,7 @@ Belongs here: draining over all pods and projections from this process. Does not
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -40,19 +40,13 @@ class PodDrained:
     """Aggregates with parked events, by projection."""
 
 
-def drain_everything(
-    settings: Settings,
-    *,
-    pods: Sequence[PodSettings] | None = None,
-    on_drained: OnDrained = lambda what, events: None,
-) -> list[PodDrained]:
+def drain_everything(settings: Settings, *, on_drained: OnDrained = lambda what, events: None) -> list[PodDrained]:
     """Publish what is committed and apply it to every projection; works with and without running workers.
 
     Raises PropagationError, one sentence, when a copy cannot apply it.
     """
-    chosen = settings.pods if pods is None else pods
-    with ThreadPoolExecutor(max_workers=max(1, len(chosen))) as pool:
-        drained = list(pool.map(lambda pod: _drain_pod(pod, settings, on_drained), chosen))
+    with ThreadPoolExecutor(max_workers=max(1, len(settings.pods))) as pool:
+        drained = list(pool.map(lambda pod: _drain_pod(pod, settings, on_drained), settings.pods))
     import pyarrow as pa
 
     # Arrow keeps freed memory for its own later use. The next step uses DuckDB, so we return the memory.

@@ -11,14 +11,15 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import psutil
 
 from contracts.errors import StackError
-from contracts.waiting import wait_until
 from stack import files, ports
 from stack.processes import tracking
 from stack.servers.unix_account import (
@@ -29,15 +30,12 @@ from stack.servers.unix_account import (
     runnable_tree,
     server_account,
 )
+from stack.servers.server import EmbeddedServer
 
 SUPERUSER = "postgres"
-START_TIMEOUT_SECONDS = 60.0
 FULL_DISK = "No space left on device"
 LINES_OF_A_START = 8
 """A failed start writes fewer lines than this into the log after its error."""
-
-STOP_SIGNALS = ((signal.SIGINT, 20.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0))
-"""Fast shutdown, then immediate shutdown, then a kill. After the last two the next start recovers from the WAL."""
 
 CONFIGURATION = """\
 # Written at every start by stack/servers/postgres.py; changes are lost.
@@ -70,17 +68,17 @@ host replication all 127.0.0.1/32 scram-sha-256
 
 
 @dataclass(kw_only=True)
-class EmbeddedPostgres:
-    """One server. `folder` holds its data and its superuser's password; `start` creates it."""
+class EmbeddedPostgres(EmbeddedServer):
+    """One server; not durable only for tests: no fsync."""
 
-    name: str
-    folder: Path
-    log: Path
-    is_durable: bool = True
-    """False only for tests: no fsync."""
+    PRODUCT = "PostgreSQL"
+    STOP_SIGNALS = ((signal.SIGINT, 20.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0))
+    """Fast shutdown, then immediate shutdown, then a kill. After the last two the next start recovers from the WAL."""
+    START_TIMEOUT_SECONDS = 60.0
+    PORT_TAKEN = "could not bind"
+
     shared_buffers: str = "128MB"
     account: Account = field(default_factory=server_account)
-    port: int = field(default=0, init=False)
 
     @property
     def data(self) -> Path:
@@ -108,23 +106,7 @@ class EmbeddedPostgres:
         if not self.has_data():
             self._initialize()
         self._remove_stale_pid_file()
-        self._launch(attempts=3)
-
-    def stop(self) -> None:
-        """Stop the server, even if another process started it; do nothing when it does not run."""
-        process = self._process()
-        if process is not None and not tracking.stop(process, signals=STOP_SIGNALS):
-            raise StackError(f"PostgreSQL {self.name} (process {process.pid}) does not stop; its log is {self.log}.")
-
-    def kill(self) -> None:
-        """Kill all processes of the server at once, as a crash does; nothing is written. For drills and tests."""
-        process = self._process()
-        if process is not None:
-            tracking.kill_tree(process)
-
-    def is_running(self) -> bool:
-        """Return whether the server's process lives."""
-        return self._process() is not None
+        self._launch()
 
     def has_data(self) -> bool:
         """Return whether its databases are there."""
@@ -195,44 +177,12 @@ class EmbeddedPostgres:
     def _run(self, command: list[str | Path]) -> None:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
-            outcome = subprocess.run(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", **self.account.popen_options()
-            )
+            outcome = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **self._popen_options())
         if outcome.returncode != 0:
             shutil.rmtree(self.data, ignore_errors=True)
             raise StackError(f"PostgreSQL {self.name} could not be created ({self._reason()}); its log is {self.log}.")
 
-    def _launch(self, *, attempts: int) -> None:
-        self.port = ports.free_port(self._last_port())
-        files.write_private(self.folder / "port", f"{self.port}\n")
-        self._configure()
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        files.rotate(self.log)
-        with self.log.open("ab") as log:
-            child = subprocess.Popen(
-                [self._programs() / "postgres", "-D", self.data],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd="/",
-                start_new_session=True,
-                umask=files.PRIVATE_MASK,
-                **self.account.popen_options(),
-            )
-        try:
-            self._wait_until_ready(child)
-        except StackError:
-            if child.poll() is None:
-                child.kill()
-            child.wait()
-            # Another process may have taken the port between our check and the server's bind.
-            if attempts > 1 and "could not bind" in files.tail(self.log, 6):
-                self._launch(attempts=attempts - 1)
-                return
-            raise
-        tracking.release(child)
-
-    def _configure(self) -> None:
+    def _configure(self) -> Sequence[str | Path]:
         values = {
             "port": self.port,
             "shared_buffers": self.shared_buffers,
@@ -241,19 +191,17 @@ class EmbeddedPostgres:
         for name, text in (("postgresql.conf", CONFIGURATION.format(**values)), ("pg_hba.conf", ACCESS)):
             files.write_private(self.data / name, text)
             self.account.own(self.data / name)
+        return (self._programs() / "postgres", "-D", self.data)
+
+    def _popen_options(self) -> dict[str, Any]:
+        return {"cwd": "/", **self.account.popen_options()}
 
     def _wait_until_ready(self, child: subprocess.Popen[bytes] | None = None) -> None:
-        def ready() -> bool:
-            if child is not None and child.poll() is not None:
-                raise StackError(f"PostgreSQL {self.name} did not start ({self._reason()}); its log is {self.log}.")
-            return self._status() == "ready"
-
-        wait_until(
-            ready,
-            timeout_seconds=START_TIMEOUT_SECONDS,
-            failure=lambda: f"PostgreSQL {self.name} was not ready in time; its log is {self.log}.",
-        )
+        super()._wait_until_ready(child)
         self.port = self._running_port()
+
+    def _is_ready(self) -> bool:
+        return self._status() == "ready"
 
     def _status(self) -> str:
         lines = self._pid_lines()
@@ -270,9 +218,6 @@ class EmbeddedPostgres:
             return self._pid_file.read_text(encoding="utf-8").splitlines()
         except OSError:
             return []
-
-    def _last_port(self) -> int | None:
-        return tracking.read_process_id(self.folder / "port")
 
     def _reason(self) -> str:
         """Return why the server did not start: the last error in its log, or the last line if there is no error."""

@@ -10,21 +10,21 @@ import glob
 import importlib.util
 import shutil
 import signal
-import subprocess
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import psutil
 
 from contracts.errors import LogUnavailableError, StackError
-from contracts.waiting import wait_until
 from stack import files, ports
 from stack.processes import tracking
+from stack.servers.server import EmbeddedServer
 
-START_TIMEOUT_SECONDS = 30.0
 ANSWER_SECONDS = 5.0
-STOP_SIGNALS = ((signal.SIGTERM, 20.0), (signal.SIGKILL, 5.0))
 
 APPEND_ONLY = "appendonlydir"
 PROGRAM = "valkey-server"
@@ -48,20 +48,19 @@ save ""
 
 
 @dataclass(kw_only=True)
-class EmbeddedValkey:
-    """One server. `folder` holds its data, configuration and password; `start` creates it."""
+class EmbeddedValkey(EmbeddedServer):
+    """One server; not durable for a cache, and for tests: nothing is written to disk."""
 
-    name: str
-    folder: Path
-    log: Path
-    is_durable: bool = True
-    """False for a cache, and for tests: nothing is written to disk."""
+    PRODUCT = "Valkey"
+    STOP_SIGNALS = ((signal.SIGTERM, 20.0), (signal.SIGKILL, 5.0))
+    START_TIMEOUT_SECONDS = 30.0
+    PORT_TAKEN = "Address already in use"
+
     memory_mb: int = 0
     """What its data may take; 0: no limit."""
     policy: str = "noeviction"
     """What it does when this is used up: refuse, or evict what has a time to live (`volatile-lru`) or is used least
     (`allkeys-lfu`)."""
-    port: int = field(default=0, init=False)
 
     def start(self) -> None:
         """Start the server unless it runs. Raises StackError, one sentence that names the log."""
@@ -70,19 +69,7 @@ class EmbeddedValkey:
             self._wait_until_ready()
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._launch(attempts=3)
-
-    def stop(self) -> None:
-        """Stop the server, even if another process started it; do nothing when it does not run."""
-        process = self._process()
-        if process is not None and not tracking.stop(process, signals=STOP_SIGNALS):
-            raise StackError(f"Valkey {self.name} (process {process.pid}) does not stop; its log is {self.log}.")
-
-    def kill(self) -> None:
-        """Kill the server, as a crash does. For drills and tests."""
-        process = self._process()
-        if process is not None:
-            tracking.kill_tree(process)
+        self._launch()
 
     def delete_data(self) -> tuple[int, int]:
         """Delete the server's data but not its password; return the bytes before and the bytes that are left.
@@ -94,10 +81,6 @@ class EmbeddedValkey:
         shutil.rmtree(folder, ignore_errors=True)
         left = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
         return sum(files_before), sum(left)
-
-    def is_running(self) -> bool:
-        """Return whether the server's process lives."""
-        return self._process() is not None
 
     def url(self, database: int = 0) -> str:
         """Return the URL with password, in the form that `streams/logs.py` expects."""
@@ -124,12 +107,7 @@ class EmbeddedValkey:
         # server must not open the same files.
         return found or tracking.find_in(self.folder.resolve(), PROGRAM)
 
-    def _last_port(self) -> int | None:
-        return tracking.read_process_id(self.folder / "port")
-
-    def _launch(self, *, attempts: int) -> None:
-        self.port = ports.free_port(self._last_port())
-        files.write_private(self.folder / "port", f"{self.port}\n")
+    def _configure(self) -> Sequence[str | Path]:
         values = {
             "port": self.port,
             "password": files.stored_password(self._password_file),
@@ -139,56 +117,25 @@ class EmbeddedValkey:
             "policy": self.policy,
         }
         files.write_private(self._configuration_file, CONFIGURATION.format(**values))
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        files.rotate(self.log)
-        with self.log.open("ab") as log:
-            child = subprocess.Popen(
-                # The server treats a path with [, * or ? as a pattern. A pattern that matches no file is not an error:
-                # the server would run without a password on its default port.
-                [_program(), glob.escape(str(self._configuration_file))],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self.folder,
-                start_new_session=True,
-                umask=files.PRIVATE_MASK,
-            )
-        try:
-            self._wait_until_ready(child)
-        except StackError:
-            if child.poll() is None:
-                child.kill()
-            child.wait()
-            # Another process may have taken the port between our check and the server's bind.
-            if attempts > 1 and "Address already in use" in files.tail(self.log, 6):
-                self._launch(attempts=attempts - 1)
-                return
-            raise
-        tracking.release(child)
+        # The server treats a path with [, * or ? as a pattern. A pattern that matches no file is not an error: it would
+        # run without a password on its default port.
+        return (_program(), glob.escape(str(self._configuration_file)))
 
-    def _wait_until_ready(self, child: subprocess.Popen[bytes] | None = None) -> None:
+    def _popen_options(self) -> dict[str, Any]:
+        return {"cwd": self.folder}
+
+    def _is_ready(self) -> bool:
         from streams.logs import log_at
 
-        log = log_at(self.url(), answer_seconds=ANSWER_SECONDS)
-
-        def ready() -> bool:
-            if child is not None and child.poll() is not None:
-                reason = files.tail(self.log).strip() or "no message"
-                raise StackError(f"Valkey {self.name} did not start ({reason}); its log is {self.log}.")
+        with closing(log_at(self.url(), answer_seconds=ANSWER_SECONDS)) as log:
             try:
                 log.ping()
             except LogUnavailableError:
                 return False
-            return True
+        return True
 
-        try:
-            wait_until(
-                ready,
-                timeout_seconds=START_TIMEOUT_SECONDS,
-                failure=lambda: f"Valkey {self.name} was not ready in time; its log is {self.log}.",
-            )
-        finally:
-            log.close()
+    def _reason(self) -> str:
+        return files.tail(self.log).strip() or "no message"
 
 
 def _program() -> Path:

@@ -18,6 +18,7 @@ from contracts.errors import TieoutError
 from contracts.ownership import FOLLOWERS, WEBHOOKS, copy_named
 from contracts.pandas_apart import keep_pandas_out
 from contracts.settings import Settings
+from contracts.text import one_line
 from stack.composition.projections import build_projection, prepare_projection
 from stack.composition.session import ended_by_signals
 from stack.files import keep_private
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TieoutError as error:
         logging.getLogger("tieout.worker").error("%s", error)
         if name := os.environ.get(PROGRAM_NAME):
-            stopped.note(var_dir(), name, _one_line(error))
+            stopped.note(var_dir(), name, one_line(error))
         stop.wait(REFUSAL_SECONDS)
         return 1
     return 0
@@ -135,10 +136,6 @@ def stop_without_parent(stop: threading.Event, parent: int) -> None:
     while not stop.wait(PARENT_LOOK_SECONDS):
         if os.getppid() != parent:
             stop.set()
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -18,12 +18,14 @@ from cli.app import app
 from contracts.settings import PodSettings, Settings
 from oltp.commands.execute import CommandPod, build_command_pod
 from oltp.gateway import EmbeddedGateway, PaymentGateway
+from oltp.store.migrate import migrate
 from stack.composition import session
 from stack.composition.draining import drain_everything
 from streams.valkey_log import ValkeyLog
-from tests.conftest import MakePod
+from tests.conftest import MakeDatabase, MakePod
 from tests.integration import oltp_pod, reconcile_world
 from tests.integration import shop as shops
+from tests.integration.finance_office import Office, open_office
 from tests.receivers import Webhook, webhook
 
 Run = Callable[..., Any]
@@ -70,11 +72,24 @@ def pod(settings_of_pod: PodSettings) -> Iterator[CommandPod]:
 
 
 @pytest.fixture
+def migrated(make_database: MakeDatabase) -> str:
+    """A database with the tables of a pod."""
+    dsn = make_database()
+    migrate(dsn)
+    return dsn
+
+
+@pytest.fixture
 def system(settings: Settings) -> Settings:
     """Two pods with something in every table, and every copy up to date."""
     reconcile_world.fill(settings)
     drain_everything(settings)
     return settings
+
+
+@pytest.fixture
+def office(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
+    yield from open_office(settings, monkeypatch)
 
 
 @pytest.fixture

@@ -88,7 +88,7 @@ class Office:
 
 
 def open_office(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
-    """Give an office whose commands run on these servers."""
+    """Give an office in December whose commands run on these servers."""
 
     @contextmanager
     def opened(_progress: object) -> Iterator[Settings]:
@@ -97,7 +97,9 @@ def open_office(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator
     monkeypatch.setattr(session, "open_session", opened)
     migrate_everything(settings)
     with open_shops(settings) as shops:
-        yield Office(settings, shops)
+        office = Office(settings, shops)
+        office.at(DECEMBER)
+        yield office
 
 
 def gather(office: Office, period: Period) -> Callable[[Connection], Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,7 +15,6 @@ import psycopg
 import pytest
 
 from contracts.errors import ConflictError, InputError, PeriodNotReadyError
-from contracts.settings import Settings
 from contracts.verdicts import Difference, PairResult, Verdict
 from derived.lake_connection import open_lake
 from derived.reports import REPORTS, Connection
@@ -28,18 +27,13 @@ from reconcile.results import latest_results, save_results
 from repair import ledger
 from stack.composition.certificate_evidence import gather_proof, hold_proof
 from tests.integration import test_books
-from tests.integration.finance_office import DECEMBER, FORMATS, JANUARY, Answer, Office, gather, open_office
+from tests.integration.finance_office import DECEMBER, FORMATS, JANUARY, Answer, Office, gather
 from tests.values import one_cent
 
 pytestmark = pytest.mark.timeout(1200)
 
 LATE_DECEMBER = datetime(2010, 12, 31, 23, 30, tzinfo=UTC)
 BALANCES = ("merchant-payable", "trial-balance")
-
-
-@pytest.fixture
-def office(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
-    yield from open_office(settings, monkeypatch)
 
 
 def sums(report: Answer, *, postings: tuple[str, ...] | None = None) -> dict[tuple[str, ...], dict[str, int]]:

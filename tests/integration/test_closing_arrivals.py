@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,7 +18,6 @@ from typer.testing import CliRunner
 
 from cli.app import app
 from contracts.errors import ConflictError, InputError, NotFoundError, PeriodNotReadyError
-from contracts.settings import Settings
 from contracts.verdicts import Verdict
 from derived.reports import Connection
 from finance.closing import close_period
@@ -28,7 +26,7 @@ from finance.periods import Period
 from reconcile.results import latest_results
 from repair import ledger
 from stack.composition.certificate_evidence import gather_proof, hold_proof
-from tests.integration.finance_office import DECEMBER, JANUARY, Office, gather, open_office
+from tests.integration.finance_office import DECEMBER, JANUARY, Office, gather
 from tests.integration.test_closing import ONE_PENNY, differing
 
 pytestmark = pytest.mark.timeout(1200)
@@ -42,11 +40,6 @@ with recorded_import(sys.argv[1], [Path("2010-12.csv")], by="ada"):
     print("begun", flush=True)
     sys.stdin.read()
 """
-
-
-@pytest.fixture
-def office(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
-    yield from open_office(settings, monkeypatch)
 
 
 def obstacles(office: Office, *options: str) -> list[str]:

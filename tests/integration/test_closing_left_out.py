@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,14 +16,9 @@ from stack.composition.damaging import place_of
 from stack.composition.reconciling import reconcile_now
 from stack.composition.repairing import repairing_tools
 from stack.looking.status import read_status
-from tests.integration.finance_office import DECEMBER, JANUARY, Building, Office, open_office
+from tests.integration.finance_office import DECEMBER, JANUARY, Building, Office
 
 pytestmark = pytest.mark.timeout(1200)
-
-
-@pytest.fixture
-def office(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
-    yield from open_office(settings, monkeypatch)
 
 
 def lose(settings: Settings, aggregate_id: str, version: int) -> None:

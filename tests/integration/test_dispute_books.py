@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import psycopg
 import pytest
 
 from contracts.events.merchant import TaxRate
-from contracts.settings import Settings
 from oltp.commands.end_dispute import EndDispute
 from oltp.commands.open_dispute import OpenDispute
 from tests.conftest import Cluster
-from tests.integration.finance_office import DECEMBER, Office, open_office
+from tests.integration.finance_office import Office
 from tests.integration.test_taxed_orders import accounts_of, do, offer, open_for, place, verdicts
 
 pytestmark = pytest.mark.timeout(1200)
-
-
-@pytest.fixture
-def office(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
-    for office in open_office(settings, monkeypatch):
-        office.at(DECEMBER)
-        yield office
 
 
 def dispute(office: Office, payment: Any, name: str, amount_minor: int, fee_minor: int, *, is_won: bool | None) -> None:

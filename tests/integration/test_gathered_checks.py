@@ -14,7 +14,6 @@ from sqlalchemy import Text as SqlText
 from sqlalchemy.pool import NullPool
 
 from contracts.limits import AMOUNT_MICRO_MAX, AMOUNT_MINOR_MAX, STOCK_MAX
-from oltp.store.migrate import migrate
 from oltp.store.tables import SCHEMA, metadata
 from oltp.store.tables.gathered import SHORT
 from tests.conftest import MakeDatabase
@@ -72,13 +71,6 @@ select count(*), min(to_jsonb(given)::text), told, array_remove(array[{broken}],
 from json_populate_recordset(null::oltp.{table}, %s::json) as given, pg_temp.told(given) as told
 group by told, array_remove(array[{broken}], null)
 """
-
-
-@pytest.fixture
-def migrated(make_database: MakeDatabase) -> str:
-    dsn = make_database()
-    migrate(dsn)
-    return dsn
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -11,26 +10,18 @@ import pytest
 
 from contracts.events.gift_card import GiftCardFunding
 from contracts.events.merchant import TaxRate
-from contracts.settings import Settings
 from oltp.commands.complete_refund import CompleteRefund
 from oltp.commands.expire import ExpireGiftCards
 from oltp.commands.issue_gift_card import IssueGiftCard
 from oltp.commands.redeem_gift_card import RedeemGiftCard
 from oltp.commands.request_refund import RefundLineInput, RequestRefund
 from tests.conftest import Cluster
-from tests.integration.finance_office import DECEMBER, Office, open_office
+from tests.integration.finance_office import DECEMBER, Office
 from tests.integration.test_taxed_orders import accounts_of, do, give_back, offer, open_for, place, verdicts
 
 pytestmark = pytest.mark.timeout(1200)
 
 WEEK = timedelta(days=7)
-
-
-@pytest.fixture
-def office(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
-    for office in open_office(settings, monkeypatch):
-        office.at(DECEMBER)
-        yield office
 
 
 def issue(office: Office, amount_minor: int, funding: GiftCardFunding, **options: Any) -> Any:

@@ -131,9 +131,6 @@ def with_value(value: Any, path: tuple[str | int, ...], hostile: Any) -> Any:
     return msgspec.structs.replace(value, **{first: with_value(getattr(value, first), tuple(rest), hostile)})
 
 
-CASES = [(kind, path) for kind in COMMANDS for path in places(a_command(kind))]
-
-
 @pytest.fixture
 def pod(make_pod: MakePod) -> Iterator[CommandPod]:
     with build_command_pod(make_pod()) as opened:

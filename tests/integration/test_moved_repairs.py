@@ -14,7 +14,6 @@ from contracts.settings import Settings, as_values
 from contracts.verdicts import Verdict
 from drills.damages.outcomes import unsettled
 from drills.damages.place import Place
-from oltp.commands.execute import CommandPod
 from repair import ledger
 from repair.proving import stored_pairs_of
 from repair.repair_run import repair_breaks
@@ -41,7 +40,6 @@ class World:
 
     tools: Repairing
     shop: Shop
-    old_pod: CommandPod
     split: list[str]
     """Orders with versions 1 and 2 in pod1, and 3 in pod2."""
     left: list[str]
@@ -107,13 +105,12 @@ def world(settings: Settings, postgres: Cluster, monkeypatch: pytest.MonkeyPatch
     with busy_shops(settings) as (shop, other), repairing_tools(settings, SILENT) as tools:
         split = [shop.cancelled_in_part().order_id for _ in range(9)]
         left = [shop.order().order_id for _ in range(6)]
-        old_pod = shop.pod
         move(settings, postgres, shop.merchant_id)
         shop.pod = other.pod
         for order_id in split:
             shop.cancel(order_id)
         shop.refunded()
-        yield World(tools=tools, shop=shop, old_pod=old_pod, split=split, left=left)
+        yield World(tools=tools, shop=shop, split=split, left=left)
 
 
 LOSE = ("delete from lake.raw.events where {event}",)

@@ -44,13 +44,6 @@ where schemaname = 'oltp' and tablename <> 'schema_revision'
 
 
 @pytest.fixture
-def migrated(make_database: MakeDatabase) -> str:
-    dsn = make_database()
-    migrate(dsn)
-    return dsn
-
-
-@pytest.fixture
 def engine_connection(migrated: str) -> Iterator[Connection]:
     engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(migrated), poolclass=NullPool)
     with engine.connect() as connection:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import pytest
 
 from contracts.events.merchant import TaxRate
 from contracts.events.payment import PaymentMethod
-from contracts.settings import Settings
 from derived.read_models.account_view import account_of
 from oltp.commands.await_payment import AwaitPayment
 from oltp.commands.give_back_unallocated import GiveBackUnallocated
@@ -20,18 +18,11 @@ from oltp.commands.place_order import OrderLineInput, PlaceOrder
 from oltp.commands.receive_payment import ReceivePayment
 from oltp.commands.return_payment import ReturnPayment
 from tests.conftest import Cluster
-from tests.integration.finance_office import DECEMBER, JANUARY, Office, open_office
+from tests.integration.finance_office import JANUARY, Office
 from tests.integration.test_reversed_refund_books import days_of
 from tests.integration.test_taxed_orders import accounts_of, do, offer, open_for, verdicts
 
 pytestmark = pytest.mark.timeout(1200)
-
-
-@pytest.fixture
-def office(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
-    for office in open_office(settings, monkeypatch):
-        office.at(DECEMBER)
-        yield office
 
 
 def awaiting(office: Office, number: str, method: PaymentMethod) -> Any:

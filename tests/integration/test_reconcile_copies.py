@@ -22,6 +22,7 @@ from reconcile.figures import FIGURES, total_figures
 from stack.composition.comparison import build_reconcile_context
 from stack.composition.projections import PROJECTIONS
 from tests.integration.reconcile_world import VIEW_PAIRS, Shop, carrying, migrate_lake_of, open_shops, propagate
+from tests.values import found
 
 Shops = tuple[Shop, Shop]
 ALL = PROJECTIONS
@@ -46,13 +47,6 @@ def context(settings: Settings) -> ReconcileContext:
     real = build_reconcile_context(settings, lag_seconds_max=10)
 
     return carrying(real, settings, ALL)
-
-
-def found(result: PairResult) -> list[tuple[str, str, dict[str, tuple[Any, Any, int | None]]]]:
-    """Return the sample as (entity, class, {column: (left, right, difference)})."""
-    return [
-        (d.entity, d.kind.value, {c.column: (c.left, c.right, c.difference) for c in d.columns}) for d in result.sample
-    ]
 
 
 def not_consistent(results: list[PairResult]) -> list[object]:

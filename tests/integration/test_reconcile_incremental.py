@@ -7,7 +7,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -42,7 +41,6 @@ ORDERS, REFUNDS, IDENTITIES, LOG, STOCK = (
     "stock_identity",
 )
 PAIRS_COMPARED = (ORDERS, "oltp_lake.payment", REFUNDS, "oltp_lake.merchant", IDENTITIES, LOG, STOCK)
-NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 
 
 class World:

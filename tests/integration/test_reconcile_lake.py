@@ -22,6 +22,7 @@ from streams.logs import build_log
 from streams.valkey_log import ValkeyLog
 from tests.conftest import Cluster
 from tests.integration.reconcile_world import Shop, behind_the_outbox, busy_shops, carrying, migrate_lake_of
+from tests.values import found
 
 FAMILIES = ("stock_identity", "outbox_log", "log_manifests", "oltp_lake")
 UNDER_LOAD = (
@@ -54,13 +55,6 @@ def context(settings: Settings) -> ReconcileContext:
 def compared(context: ReconcileContext, *names: str) -> dict[str, PairResult]:
     """Return what comparing pairs in pod1 found, by pair."""
     return {result.pair: result for result in run_pairs(context, names or FAMILIES, ["pod1"])}
-
-
-def found(result: PairResult) -> list[tuple[str, str, dict[str, tuple[Any, Any, int | None]]]]:
-    """Return the sample as (entity, class, {column: (left, right, difference)})."""
-    return [
-        (d.entity, d.kind.value, {c.column: (c.left, c.right, c.difference) for c in d.columns}) for d in result.sample
-    ]
 
 
 def damage_lake(settings: Settings, statement: str, values: list[object] | None = None) -> None:

@@ -33,7 +33,6 @@ from tests.conftest import Cluster
 from tests.integration.reconcile_world import VIEW_PAIRS, DamagedPod
 
 PAIRS = VIEW_PAIRS
-ACTION = "applied rebuild_keys"
 
 
 class World(DamagedPod):

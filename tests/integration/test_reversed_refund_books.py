@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,22 +10,14 @@ import psycopg
 import pytest
 
 from contracts.events.merchant import TaxRate
-from contracts.settings import Settings
 from oltp.commands.reverse_refund import ReverseRefund
 from tests.conftest import Cluster
-from tests.integration.finance_office import DECEMBER, JANUARY, Office, open_office
+from tests.integration.finance_office import DECEMBER, JANUARY, Office
 from tests.integration.test_taxed_orders import accounts_of, do, give_back, offer, open_for, place, verdicts
 
 pytestmark = pytest.mark.timeout(1200)
 
 DAY = timedelta(days=1)
-
-
-@pytest.fixture
-def office(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
-    for office in open_office(settings, monkeypatch):
-        office.at(DECEMBER)
-        yield office
 
 
 def sell(office: Office) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from contracts.events.merchant import TaxRate
 from contracts.events.order import DEPOSIT_TAX_CATEGORY
 from contracts.events.product import ProductKind
 from contracts.ids import uuid7
-from contracts.settings import Settings
 from oltp.commands.authorize_payment import AuthorizePayment
 from oltp.commands.cancel_order import CancelOrder
 from oltp.commands.capture_payment import CapturePayment
@@ -28,19 +26,12 @@ from oltp.commands.upsert_product import UpsertProduct, VariantInput
 from reconcile.comparison_run import run_pairs
 from stack.composition.comparison import build_reconcile_context
 from tests.conftest import Cluster
-from tests.integration.finance_office import DECEMBER, Office, open_office
+from tests.integration.finance_office import Office
 from tests.integration.imported_orders import cash_of_shops, import_shops
 from tests.integration.reconcile_world import carrying
 from tests.integration.shop import adjustment
 
 pytestmark = pytest.mark.timeout(1200)
-
-
-@pytest.fixture
-def office(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
-    for office in open_office(settings, monkeypatch):
-        office.at(DECEMBER)
-        yield office
 
 
 def do(office: Office, command: Command[Any]) -> Any:

@@ -80,39 +80,35 @@ ADDED = Evolution(
     migration="alter table oltp.refunds add column asked_by text not null default 'unknown'",
     edits=(
         Edit(
-            path=EVENT,
-            old='    """When the money was paid back; None until then."""\n',
-            new='    """When the money was paid back; None until then."""\n'
+            EVENT,
+            '    """When the money was paid back; None until then."""\n',
+            '    """When the money was paid back; None until then."""\n'
             '    asked_by: Reference = "unknown"\n    """Who asked for it."""\n',
         ),
+        Edit(TABLES, REASON_COLUMN, f'{REASON_COLUMN}    text_column("asked_by"),\n'),
         Edit(
-            path=TABLES,
-            old=REASON_COLUMN,
-            new=f'{REASON_COLUMN}    text_column("asked_by"),\n',
+            LIMITS,
+            '    "failure_reason": limits.NOTE,\n',
+            '    "failure_reason": limits.NOTE,\n    "asked_by": limits.REFERENCE,\n',
         ),
         Edit(
-            path=LIMITS,
-            old='    "failure_reason": limits.NOTE,\n',
-            new='    "failure_reason": limits.NOTE,\n    "asked_by": limits.REFERENCE,\n',
+            "oltp/commands/request_refund.py",
+            "    refund_id: Uuid | None = None\n",
+            '    refund_id: Uuid | None = None\n    asked_by: Reference = "unknown"\n',
         ),
         Edit(
-            path="oltp/commands/request_refund.py",
-            old="    refund_id: Uuid | None = None\n",
-            new='    refund_id: Uuid | None = None\n    asked_by: Reference = "unknown"\n',
-        ),
-        Edit(
-            path="oltp/commands/request_refund.py",
-            old="        return save(tx, None, refund,",
-            new="        refund = msgspec.structs.replace(refund, asked_by=self.asked_by)\n"
+            "oltp/commands/request_refund.py",
+            "        return save(tx, None, refund,",
+            "        refund = msgspec.structs.replace(refund, asked_by=self.asked_by)\n"
             "        return save(tx, None, refund,",
         ),
         Edit(
-            path="traffic/journeys.py",
-            old='            refund_id=self._id("refund"),\n',
-            new='            refund_id=self._id("refund"),\n            asked_by="phone",\n',
+            "traffic/journeys.py",
+            '            refund_id=self._id("refund"),\n',
+            '            refund_id=self._id("refund"),\n            asked_by="phone",\n',
         ),
-        Edit(path=MART, old="    failure_reason,\n", new="    failure_reason,\n    asked_by,\n"),
-        Edit(path=MART_COLUMNS, old=FAILURE_COLUMN, new=column("asked_by", "Who asked for it.") + FAILURE_COLUMN),
+        Edit(MART, "    failure_reason,\n", "    failure_reason,\n    asked_by,\n"),
+        Edit(MART_COLUMNS, FAILURE_COLUMN, column("asked_by", "Who asked for it.") + FAILURE_COLUMN),
     ),
 )
 
@@ -121,11 +117,11 @@ RENAMED = Evolution(
     version=2,
     migration="alter table oltp.refunds rename column provider_reference to provider_refund",
     edits=(
-        Edit(path=EVENT, old="    provider_reference: str | None\n", new="    provider_refund: str | None\n"),
+        Edit(EVENT, "    provider_reference: str | None\n", "    provider_refund: str | None\n"),
         Edit(
-            path=EVENT,
-            old="class RefundState(AggregateState",
-            new='''def _renamed(state: dict[str, Any]) -> dict[str, Any]:
+            EVENT,
+            "class RefundState(AggregateState",
+            '''def _renamed(state: dict[str, Any]) -> dict[str, Any]:
     """Version 2 has another name for it."""
     kept = {name: value for name, value in state.items() if name != "provider_reference"}
     return kept | {"provider_refund": state["provider_reference"]}
@@ -134,53 +130,47 @@ RENAMED = Evolution(
 class RefundState(AggregateState''',
         ),
         Edit(
-            path=EVENT,
-            old='    AGGREGATE_TYPE: ClassVar[str] = "refund"\n',
-            new='    AGGREGATE_TYPE: ClassVar[str] = "refund"\n'
+            EVENT,
+            '    AGGREGATE_TYPE: ClassVar[str] = "refund"\n',
+            '    AGGREGATE_TYPE: ClassVar[str] = "refund"\n'
             "    UPCASTERS: ClassVar[tuple[Upcaster, ...]] = (_renamed,)\n"
             "    RETIRED: ClassVar[Mapping[int, date]] = {1: date(2020, 12, 31)}\n",
         ),
         Edit(
-            path=EVENT,
-            old="from datetime import datetime\n",
-            new="from collections.abc import Mapping\nfrom datetime import date, datetime\n",
+            EVENT,
+            "from datetime import datetime\n",
+            "from collections.abc import Mapping\nfrom datetime import date, datetime\n",
         ),
-        Edit(path=EVENT, old="from typing import ClassVar\n", new="from typing import Any, ClassVar\n"),
+        Edit(EVENT, "from typing import ClassVar\n", "from typing import Any, ClassVar\n"),
         Edit(
-            path=EVENT,
-            old="from contracts.events.common import AggregateState, Value\n",
-            new="from contracts.events.common import AggregateState, Upcaster, Value\n",
-        ),
-        Edit(
-            path=TABLES,
-            old='    text_column("provider_reference", nullable=True),\n',
-            new='    text_column("provider_refund", nullable=True),\n',
+            EVENT,
+            "from contracts.events.common import AggregateState, Value\n",
+            "from contracts.events.common import AggregateState, Upcaster, Value\n",
         ),
         Edit(
-            path=LIMITS,
-            old='    "asked_by": limits.REFERENCE,\n',
-            new='    "asked_by": limits.REFERENCE,\n    "provider_refund": limits.REFERENCE,\n',
-        ),
-        Edit(path=DOMAIN, old="        provider_reference=None,\n", new="        provider_refund=None,\n"),
-        Edit(
-            path=DOMAIN,
-            old="        provider_reference=provider_reference,\n",
-            new="        provider_refund=provider_reference,\n",
+            TABLES,
+            '    text_column("provider_reference", nullable=True),\n',
+            '    text_column("provider_refund", nullable=True),\n',
         ),
         Edit(
-            path="repair/believed.py",
-            old="provider_reference=present.provider_reference,",
-            new="provider_refund=present.provider_refund,",
+            LIMITS,
+            '    "asked_by": limits.REFERENCE,\n',
+            '    "asked_by": limits.REFERENCE,\n    "provider_refund": limits.REFERENCE,\n',
+        ),
+        Edit(DOMAIN, "        provider_reference=None,\n", "        provider_refund=None,\n"),
+        Edit(
+            DOMAIN, "        provider_reference=provider_reference,\n", "        provider_refund=provider_reference,\n"
         ),
         Edit(
-            path=MART,
-            old="    provider_reference,\n",
-            new="    provider_refund,\n    provider_refund as provider_reference,\n",
+            "repair/believed.py",
+            "provider_reference=present.provider_reference,",
+            "provider_refund=present.provider_refund,",
         ),
+        Edit(MART, "    provider_reference,\n", "    provider_refund,\n    provider_refund as provider_reference,\n"),
         Edit(
-            path=MART_COLUMNS,
-            old=column("asked_by", "Who asked for it."),
-            new=column("asked_by", "Who asked for it.") + column("provider_refund", "The provider's name for it."),
+            MART_COLUMNS,
+            column("asked_by", "Who asked for it."),
+            column("asked_by", "Who asked for it.") + column("provider_refund", "The provider's name for it."),
         ),
     ),
 )
@@ -199,16 +189,16 @@ SPLIT = Evolution(
         alter table oltp.refunds drop column provider_refund""",
     edits=(
         Edit(
-            path=EVENT,
-            old="    provider_refund: str | None\n",
-            new="    provider_kind: str | None\n"
+            EVENT,
+            "    provider_refund: str | None\n",
+            "    provider_kind: str | None\n"
             '    """How the provider\'s name for it begins; None until the provider has it."""\n'
             "    provider_number: str | None\n",
         ),
         Edit(
-            path=EVENT,
-            old="class RefundState(AggregateState",
-            new='''def split_name(name: str | None) -> tuple[str | None, str | None]:
+            EVENT,
+            "class RefundState(AggregateState",
+            '''def split_name(name: str | None) -> tuple[str | None, str | None]:
     """Return the two parts of a provider's name for a refund."""
     if name is None:
         return None, None
@@ -225,49 +215,44 @@ def _split(state: dict[str, Any]) -> dict[str, Any]:
 
 class RefundState(AggregateState''',
         ),
-        Edit(path=EVENT, old="= (_renamed,)\n", new="= (_renamed, _split)\n"),
+        Edit(EVENT, "= (_renamed,)\n", "= (_renamed, _split)\n"),
         Edit(
-            path=TABLES,
-            old='    text_column("provider_refund", nullable=True),\n',
-            new='    text_column("provider_kind", nullable=True),\n'
-            '    text_column("provider_number", nullable=True),\n',
+            TABLES,
+            '    text_column("provider_refund", nullable=True),\n',
+            '    text_column("provider_kind", nullable=True),\n    text_column("provider_number", nullable=True),\n',
         ),
         Edit(
-            path=LIMITS,
-            old='    "provider_refund": limits.REFERENCE,\n',
-            new='    "provider_kind": limits.REFERENCE,\n    "provider_number": limits.REFERENCE,\n',
+            LIMITS,
+            '    "provider_refund": limits.REFERENCE,\n',
+            '    "provider_kind": limits.REFERENCE,\n    "provider_number": limits.REFERENCE,\n',
         ),
+        Edit(DOMAIN, "        provider_refund=None,\n", "        provider_kind=None,\n        provider_number=None,\n"),
         Edit(
-            path=DOMAIN,
-            old="        provider_refund=None,\n",
-            new="        provider_kind=None,\n        provider_number=None,\n",
-        ),
-        Edit(
-            path=DOMAIN,
-            old="        provider_refund=provider_reference,\n",
-            new="        provider_kind=split_name(provider_reference)[0],\n"
+            DOMAIN,
+            "        provider_refund=provider_reference,\n",
+            "        provider_kind=split_name(provider_reference)[0],\n"
             "        provider_number=split_name(provider_reference)[1],\n",
         ),
         Edit(
-            path=DOMAIN,
-            old="import RefundLine, RefundLineTax, RefundState, RefundStatus\n",
-            new="import RefundLine, RefundLineTax, RefundState, RefundStatus, split_name\n",
+            DOMAIN,
+            "import RefundLine, RefundLineTax, RefundState, RefundStatus\n",
+            "import RefundLine, RefundLineTax, RefundState, RefundStatus, split_name\n",
         ),
         Edit(
-            path="repair/believed.py",
-            old="provider_refund=present.provider_refund,",
-            new="provider_kind=present.provider_kind,\n                provider_number=present.provider_number,",
+            "repair/believed.py",
+            "provider_refund=present.provider_refund,",
+            "provider_kind=present.provider_kind,\n                provider_number=present.provider_number,",
         ),
         Edit(
-            path=MART,
-            old="    provider_refund,\n    provider_refund as provider_reference,\n",
-            new="    provider_kind,\n    provider_number,\n"
+            MART,
+            "    provider_refund,\n    provider_refund as provider_reference,\n",
+            "    provider_kind,\n    provider_number,\n"
             "    provider_kind || '_' || provider_number as provider_reference,\n",
         ),
         Edit(
-            path=MART_COLUMNS,
-            old=column("provider_refund", "The provider's name for it."),
-            new=column("provider_kind", "How the provider's name for it begins.")
+            MART_COLUMNS,
+            column("provider_refund", "The provider's name for it."),
+            column("provider_kind", "How the provider's name for it begins.")
             + column("provider_number", "How it ends."),
         ),
     ),

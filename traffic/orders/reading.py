@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import BinaryIO
 
 import msgspec
 
@@ -28,7 +27,7 @@ from contracts.errors import InputError
 from contracts.limits import NEW_EVENT_BYTES_MAX
 from contracts.text import visible
 from traffic.csv_lines import CsvLines, misquoted
-from traffic.input_files import FOREIGN_TEXT, count_lines, file_state, open_input, sentences
+from traffic.input_files import count_lines, file_state, open_input, sentences, text_of
 from traffic.orders.documents import Document, json_key, of_json, of_rows
 from traffic.orders.mapping import Mapping, RejectedError
 
@@ -160,14 +159,14 @@ class _Group:
 
 
 def _csv_orders(path: Path, file: int, mapping: Mapping) -> Iterator[RawOrder]:
-    with sentences(path), open_input(path) as opened, _text(opened) as text:
+    with sentences(path), open_input(path) as opened, text_of(opened) as text:
         columns = _columns(path, _first_record(path, text, mapping.separator), mapping)
         lines = CsvLines(path=path, text=text, columns=len(columns), separator=mapping.separator, read=1)
-        for group in _groups(lines, columns, mapping):
+        for group in _groups(lines, columns):
             yield _csv_order(group, file, columns, mapping)
 
 
-def _groups(lines: CsvLines, columns: Sequence[Sequence[str]], mapping: Mapping) -> Iterator[_Group]:
+def _groups(lines: CsvLines, columns: Sequence[Sequence[str]]) -> Iterator[_Group]:
     places = [next((place for place, paths in enumerate(columns) if name in paths), None) for name in KEY]
     group: _Group | None = None
     doubt = ""
@@ -234,12 +233,8 @@ def _csv_key(group: _Group, mapping: Mapping) -> tuple[str, str]:
     return (merchant_id, number) if number else ("", "")
 
 
-def _text(file: BinaryIO) -> io.TextIOWrapper:
-    return io.TextIOWrapper(file, encoding="utf-8-sig", errors=FOREIGN_TEXT, newline="")
-
-
 def _header(path: Path, mapping: Mapping) -> list[str]:
-    with sentences(path), open_input(path) as opened, _text(opened) as text:
+    with sentences(path), open_input(path) as opened, text_of(opened) as text:
         return _first_record(path, text, mapping.separator)
 
 

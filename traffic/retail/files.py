@@ -15,17 +15,15 @@ all records with the number of line ends in the bytes.
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 import msgspec
 
 from contracts.errors import InputError
 from contracts.text import counted
 from traffic.csv_lines import CsvLines, misquoted
-from traffic.input_files import FOREIGN_TEXT, count_lines, file_state, open_input, sentences
+from traffic.input_files import count_lines, file_state, open_input, sentences, text_of
 from traffic.retail.dates import DateEvidence, DateOrder
 
 COLUMNS = ("InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID", "Country")
@@ -98,15 +96,11 @@ def _inspected(path: Path, declared: DateOrder | None) -> Source:
 
 def _records(path: Path) -> Iterator[Record]:
     """Yield the records after the header; blank lines are counted with the record after them."""
-    with sentences(path), open_input(path) as file, _text(file) as text:
+    with sentences(path), open_input(path) as file, text_of(file) as text:
         lines = CsvLines(path=path, text=text, columns=len(COLUMNS))
         reader = csv.reader(lines, strict=True)
         _check_header(path, lines, reader)
         yield from _each(lines, reader)
-
-
-def _text(file: BinaryIO) -> io.TextIOWrapper:
-    return io.TextIOWrapper(file, encoding="utf-8-sig", errors=FOREIGN_TEXT, newline="")
 
 
 def _check_header(path: Path, lines: CsvLines, reader: Iterator[list[str]]) -> None:

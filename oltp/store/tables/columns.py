@@ -59,6 +59,16 @@ def moment_column(name: str, *, nullable: bool = False) -> Column[Any]:
     return Column(name, DateTime(timezone=True), nullable=nullable)
 
 
+def text_columns(*names: str) -> list[Column[Any]]:
+    """Return text columns, none of them nullable."""
+    return [text_column(name) for name in names]
+
+
+def integer_columns(*names: str) -> list[Column[Any]]:
+    """Return 64-bit integer columns, none of them nullable."""
+    return [integer_column(name) for name in names]
+
+
 def version_column() -> Column[Any]:
     """Return `version bigint`, which every root table has."""
     return Column("version", BigInteger, nullable=False)

@@ -29,12 +29,6 @@ PODS = ("pod1", "pod2")
 
 
 @pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as ephemeral:
-        yield ephemeral
-
-
-@pytest.fixture
 def shops(settings: Settings) -> Iterator[tuple[Shop, Shop]]:
     migrate_everything(settings)
     with open_shops(settings) as opened:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -33,12 +32,6 @@ from tests.receivers import Webhook
 ACCOUNT_VIEW = COPY_KEYS["account_view"]
 CHECK = dg.AssetCheckKey(ACCOUNT_VIEW, "lake_account_view")
 ALERT_PATH = dg.AssetCheckKey(ALERTS, "alert_path_is_alive")
-
-
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as ephemeral:
-        yield ephemeral
 
 
 @pytest.fixture

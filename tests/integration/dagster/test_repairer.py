@@ -41,12 +41,6 @@ PAIR = "lake_account_view"
 
 
 @pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as ephemeral:
-        yield ephemeral
-
-
-@pytest.fixture
 def traded(settings: Settings) -> Settings:
     """Two pods with trade that every copy has, compared once."""
     migrate_everything(settings)

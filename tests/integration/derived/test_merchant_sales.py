@@ -15,7 +15,7 @@ from contracts.events.refund import RefundState, RefundStatus
 from contracts.ids import uuid7
 from derived.read_models import migrate
 from derived.read_models.merchant_sales import SalesDay, order_in_sales, sales_of
-from tests.derived_work import NOON, FakePod, key_of, order, payment, refund
+from tests.derived_work import NOON, FakePod, changed, key_of, order, payment, refund
 from tests.integration.derived.conftest import Stores
 
 LATE = NOON.replace(hour=23, minute=59, second=59)
@@ -32,10 +32,6 @@ ADDED_UP = """
     ) as rows group by 1, 2, 3 order by 1, 2, 3"""
 KEPT = f"""
     select merchant_id, day, currency, row_count, {COLUMNS} from read_models.merchant_sales_days order by 1, 2, 3"""
-
-
-def later(state: OrderState, **changes: object) -> OrderState:
-    return msgspec.structs.replace(state, version=state.version + 1, **changes)
 
 
 def captured(of: OrderState, *amounts: tuple[int, datetime]) -> PaymentState:
@@ -99,7 +95,7 @@ def test_what_no_longer_counts_leaves_its_day_and_an_empty_day_goes(stores: Stor
     first = order(placed_at=NOON)
     paid = captured(first, (1_200, NOON))
     stores.sales.apply(pod.step(pod.cut(first, paid)))
-    moved = later(first, placed_at=NEXT_DAY, status=OrderStatus.CANCELLED, cancelled_minor=first.total_minor)
+    moved = changed(first, placed_at=NEXT_DAY, status=OrderStatus.CANCELLED, cancelled_minor=first.total_minor)
     taken = msgspec.structs.replace(paid, version=2, captures=[], captured_minor=0)
     stores.sales.apply(pod.step(pod.cut(moved, taken), since=1))
     assert [msgspec.structs.astuple(found)[:5] for found in days_of(stores)] == [
@@ -212,7 +208,7 @@ def test_a_lost_or_disabled_trigger_comes_back_with_the_next_migration(stores: S
         " where tgrelid = 'read_models.sales_orders'::regclass and tgname like 'sums_of_%' order by tgname"
     )
     assert "".join(str(state) for (state,) in triggers) == states
-    stores.sales.apply(pod.step(pod.cut(later(first, cancelled_minor=100)), since=1))
+    stores.sales.apply(pod.step(pod.cut(changed(first, cancelled_minor=100)), since=1))
     assert [found.cancelled_minor for found in days_of(stores)] == [100]
     sums_hold(stores)
 

@@ -11,12 +11,8 @@ import pytest
 
 from contracts.events.order import OrderState, OrderStatus
 from contracts.ids import uuid7
-from tests.derived_work import FakePod, key_of, order
+from tests.derived_work import FakePod, changed, key_of, order
 from tests.integration.derived.conftest import Stores
-
-
-def next_version(state: OrderState, **changes: object) -> OrderState:
-    return msgspec.structs.replace(state, version=state.version + 1, **changes)
 
 
 def versions(stores: Stores) -> list[tuple[Any, ...]]:
@@ -28,8 +24,8 @@ def moved(stores: Stores) -> tuple[FakePod, FakePod, OrderState, OrderState]:
     """An order of pod1 that went on in pod2, both in the lake; its second version is on its way from pod1."""
     old, new = FakePod(pod="pod1"), FakePod(pod="pod2", epoch="another")
     first = order(lines=2, reservation_id=str(uuid7()))
-    second = next_version(first, order_number="1002")
-    third = next_version(second, status=OrderStatus.CANCELLED)
+    second = changed(first, order_number="1002")
+    third = changed(second, status=OrderStatus.CANCELLED)
     stores.apply(old.step(old.cut(first)), also_lake=True)
     stores.apply(new.step(new.cut(third)), also_lake=True)
     return old, new, second, third
@@ -75,13 +71,13 @@ def test_of_one_version_from_two_pods_that_of_the_later_residence_stands(stores:
     """Two commands slipped into the old pod while the merchant moved, so versions 2 and 3 are there twice."""
     pods = {"old": FakePod(pod="pod1"), "new": FakePod(pod="pod2", epoch="another", directory_epoch=2)}
     first = order(lines=2, reservation_id=str(uuid7()))
-    there = next_version(first, order_number="there 2")
+    there = changed(first, order_number="there 2")
     states = {
         "old 1": first,
-        "old 2": next_version(first, order_number="here 2"),
+        "old 2": changed(first, order_number="here 2"),
         "old 3": msgspec.structs.replace(first, version=3, order_number="here 3"),
         "new 2": there,
-        "new 3": next_version(there, order_number="there 3"),
+        "new 3": changed(there, order_number="there 3"),
     }
     for number, name in enumerate(arrival):
         pod = pods[name.split()[0]]
@@ -123,7 +119,7 @@ def test_the_newest_version_may_say_that_it_is_in_the_view_no_more(
     stores: Stores, moved: tuple[FakePod, FakePod, OrderState, OrderState]
 ) -> None:
     _, new, _, third = moved
-    stores.apply(new.step(new.cut(next_version(third, customer_id=None)), since=1), also_lake=True)
+    stores.apply(new.step(new.cut(changed(third, customer_id=None)), since=1), also_lake=True)
     assert versions(stores) == []
 
 
@@ -147,7 +143,7 @@ def test_a_row_of_another_pod_stays_while_the_lake_is_behind_there(stores: Store
     old, new = FakePod(pod="pod1"), FakePod(pod="pod2", epoch="another")
     first = order()
     stores.apply(old.step(old.cut(first)), also_lake=True)
-    stores.apply(new.step(new.cut(next_version(first))))
+    stores.apply(new.step(new.cut(changed(first))))
     before = stores.contents()
     for view in stores.views:
         view.rebuild("pod1", [key_of(first)])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from contracts.breaks import Break, BreakState
 from contracts.verdicts import Verdict
 from finance.certificate import Evidence
@@ -12,7 +10,6 @@ from finance.late_facts import Remaining
 from finance.periods import parse_period
 from tests.values import break_of, result_of
 
-NOON = datetime(2011, 1, 5, 12, tzinfo=UTC)
 DECEMBER = parse_period("2010-12")
 DIFFERS = result_of(
     "operational_finance.orders", Verdict.INCONSISTENT, cut=9, compared=100, different=1, classes={"amount": 1}

@@ -9,23 +9,13 @@ import pytest
 
 from contracts.errors import SettingsError
 from contracts.ownership import ANSWER_CACHE, PROJECTED, WEBHOOKS
-from contracts.settings import Settings
 from derived.answer_cache.caches import check_cache_url
 from stack.composition.projections import followers
+from tests.values import settings_of
 
 
 def test_the_cache_follows_only_where_there_is_one(tmp_path: Path) -> None:
-    without = Settings(
-        var_dir=tmp_path,
-        pods=(),
-        control_dsn="",
-        catalog_dsn="",
-        read_models_dsn="",
-        dagster_dsn="",
-        log_url="",
-        lake_data_path="",
-        lake_backup_path=tmp_path,
-    )
+    without = settings_of(tmp_path, pods=())
     assert followers(without) == (*PROJECTED, WEBHOOKS)
     assert followers(replace(without, cache_url="redis://cache/0")) == (*PROJECTED, ANSWER_CACHE, WEBHOOKS)
 
