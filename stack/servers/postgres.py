@@ -22,6 +22,7 @@ import psutil
 from contracts.errors import StackError
 from stack import files, ports
 from stack.processes import tracking
+from stack.servers.server import EmbeddedServer
 from stack.servers.unix_account import (
     Account,
     let_pass,
@@ -30,7 +31,6 @@ from stack.servers.unix_account import (
     runnable_tree,
     server_account,
 )
-from stack.servers.server import EmbeddedServer
 
 SUPERUSER = "postgres"
 FULL_DISK = "No space left on device"
