@@ -13,6 +13,7 @@ import msgspec
 
 from api.calls import Answer, Call
 from api.declaring import Criticality, Route, Work
+from api.models import AGE, SOURCE, view_headers
 from api.pods import connection_of
 from api.positions import HEADER as POSITION
 from api.positions import position_of
@@ -30,8 +31,6 @@ from derived.read_models.account_view import (
 )
 from oltp.commands.execute import CommandPod
 from oltp.reads.customers import states_of_customer
-
-SOURCE, CUT, AGE = "Tieout-Source", "Tieout-Applied-Cut", "Tieout-Data-Age"
 
 
 class OrderOfAccount(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,11 +123,7 @@ def _view_is_enough(call: Call, pod: CommandPod) -> bool:
 def _from_view(call: Call, pod: CommandPod, customer_id: str) -> Answer:
     with call.services.models.snapshot() as connection:
         account = account_in(connection, call.merchant_id, customer_id, pod=pod.pod)
-    headers = {SOURCE: NAME}
-    for one in account.freshness.pods:
-        if one.pod == pod.pod:
-            headers[CUT] = f"{one.pod}:{one.applied_cut}"
-            headers |= {AGE: f"{max(0.0, one.age_seconds):.3f}"} if one.age_seconds is not None else {}
+    headers = view_headers(NAME, account.freshness, pod.pod)
     page = _page(customer_id, account.orders, account.payments, account.refunds, account.levels)
     return Answer(value=page, headers=headers)
 
