@@ -138,8 +138,8 @@ def paid(call: Call, placed: Done, body: PaidBody, idempotency_key: str) -> Answ
         if not isinstance(command, RedeemGiftCard) or isinstance(refused, NOT_OF_THE_CARD):
             raise
         # As with a declined card the order stands, and can be paid in another way.
-        due = _open(order, order.total_minor, str(refused))
-        return done_answer(call, placed, Checkout(order=order, payment=None, due=due))
+        left = _open(order, order.total_minor, str(refused))
+        return done_answer(call, placed, Checkout(order=order, payment=None, due=left))
     both = Done(answer=order, where=payment.where, is_replayed=placed.is_replayed and payment.is_replayed)
     due = None if body.payment_method is None else due_of(order, payment.answer)
     return done_answer(call, both, Checkout(order=order, payment=payment.answer, due=due))

@@ -15,13 +15,14 @@ from contracts.settings import Settings
 from contracts.verdicts import PairResult, Verdict
 from derived.lake_connection import open_lake
 from derived.read_models import migrate as migrate_read_models
+from derived.read_models.fulfillment_view import build as build_fulfillment_view
 from oltp.commands.execute import execute
 from oltp.commands.restate import Restate
 from reconcile.comparison_run import run_comparison, run_pairs
 from reconcile.context import ReconcileContext
 from reconcile.figures import FIGURES, total_figures
 from stack.composition.comparison import build_reconcile_context
-from stack.composition.projections import PROJECTIONS, build_projection
+from stack.composition.projections import PROJECTIONS
 from tests.integration.reconcile_world import VIEW_PAIRS, Shop, carrying, migrate_lake_of, open_shops, propagate
 
 Shops = tuple[Shop, Shop]
@@ -322,7 +323,7 @@ def test_a_view_from_before_the_upgrade_lacks_what_waits_and_nothing_else(
     lacking = {difference.key for difference in result.sample}
     assert (payment.payment_id,) in lacking and len(lacking) == 2, "and the one of the busy shop"
     assert {(d.entity, d.kind.value) for d in result.sample} == {("fulfillment_payments", "missing")}
-    with closing(build_projection("fulfillment_view", settings)) as view:
+    with closing(build_fulfillment_view(settings)) as view:
         keys = [f"{shops[0].merchant_id}/payment/{payment_id}" for (payment_id,) in lacking]
         assert view.rebuild("pod1", keys).changed == 2
     assert not_consistent(run_pairs(context, ["lake_fulfillment_view"], ["pod1"])) == []

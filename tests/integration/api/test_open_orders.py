@@ -99,7 +99,8 @@ def test_pages_follow_each_other_and_without_oltp_the_view_alone_says_what_waits
     asked: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = [order(asked, payment_method="bank_transfer")["order"]["order_id"] for _ in range(3)]
-    every, cursor = [], ""
+    every: list[str] = []
+    cursor: str | None = ""
     listed(asked)
     while cursor is not None:
         page = asked.ask("GET", f"{OPEN}?limit=2{cursor and f'&after={cursor}'}", ADMIN).json()
