@@ -9,6 +9,7 @@ from api.commands import command_route
 from api.declaring import Criticality, Route, Work
 from api.roles import ADMINS, SELLERS
 from contracts.errors import (
+    ConflictError,
     GatewayError,
     IllegalTransitionError,
     InsufficientBalanceError,
@@ -107,6 +108,7 @@ ROUTES: tuple[Route, ...] = (
         GiveBackUnallocated,
         "give_back_unallocated",
         roles=ADMINS,
+        raises=(ConflictError, GatewayError),
     ),
     command_route(
         "POST",

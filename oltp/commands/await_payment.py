@@ -1,7 +1,7 @@
 """Await a payment: its money comes days later, by a bank transfer or a direct debit.
 
 Like an authorization, but that nothing is set aside: the money is waited for until the merchant's time is over. What
-becomes of it is said by later commands: `receive_payment.py`, `fail_payment.py`, `expire_payments.py` and
+becomes of it is said by later commands: `receive_payment.py`, `fail_payment.py`, `expire_payment.py` and
 `return_payment.py`.
 """
 
