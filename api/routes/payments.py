@@ -15,11 +15,14 @@ from contracts.errors import (
     InsufficientBalanceError,
     OverCaptureError,
     OverRefundError,
+    TieoutError,
 )
+from contracts.events.payment import PaymentState
 from oltp.commands.authorize_payment import AuthorizePayment
 from oltp.commands.await_payment import AwaitPayment
 from oltp.commands.capture_payment import CapturePayment
 from oltp.commands.complete_refund import CompleteRefund
+from oltp.commands.execute import Command
 from oltp.commands.fail_payment import FailPayment
 from oltp.commands.fail_refund import FailRefund
 from oltp.commands.give_back_unallocated import GiveBackUnallocated
@@ -30,40 +33,26 @@ from oltp.commands.request_refund import RequestRefund
 from oltp.commands.return_payment import ReturnPayment
 from oltp.commands.void_payment import VoidPayment
 
+
+def _paying(path: str, command: type[Command[PaymentState]], name: str, raised: type[TieoutError]) -> Route:
+    """Return the route of a command that makes a payment of an order: a checkout waits for it."""
+    return command_route(
+        "POST",
+        f"/v1/orders/{{order_id}}/{path}",
+        command,
+        name,
+        roles=SELLERS,
+        work=Work.CHECKOUT,
+        criticality=Criticality.CHECKOUT,
+        status=201,
+        raises=(raised,),
+    )
+
+
 ROUTES: tuple[Route, ...] = (
-    command_route(
-        "POST",
-        "/v1/orders/{order_id}/payments",
-        AuthorizePayment,
-        "authorize_payment",
-        roles=SELLERS,
-        work=Work.CHECKOUT,
-        criticality=Criticality.CHECKOUT,
-        status=201,
-        raises=(GatewayError,),
-    ),
-    command_route(
-        "POST",
-        "/v1/orders/{order_id}/awaited-payments",
-        AwaitPayment,
-        "await_payment",
-        roles=SELLERS,
-        work=Work.CHECKOUT,
-        criticality=Criticality.CHECKOUT,
-        status=201,
-        raises=(GatewayError,),
-    ),
-    command_route(
-        "POST",
-        "/v1/orders/{order_id}/gift-card-payments",
-        RedeemGiftCard,
-        "redeem_gift_card",
-        roles=SELLERS,
-        work=Work.CHECKOUT,
-        criticality=Criticality.CHECKOUT,
-        status=201,
-        raises=(InsufficientBalanceError,),
-    ),
+    _paying("payments", AuthorizePayment, "authorize_payment", GatewayError),
+    _paying("awaited-payments", AwaitPayment, "await_payment", GatewayError),
+    _paying("gift-card-payments", RedeemGiftCard, "redeem_gift_card", InsufficientBalanceError),
     command_route(
         "POST",
         "/v1/payments/{payment_id}/captures",
