@@ -14,10 +14,12 @@ from typing import Any
 import psycopg
 from psycopg_pool import ConnectionPool, PoolTimeout
 
+from api.copy_headers import copy_headers
 from api.pods import connection_of
 from api.positions import Position
 from contracts.errors import PropagationError
 from derived.dsn import described
+from derived.read_models.answers import Freshness
 from oltp.commands.execute import CommandPod
 
 WAIT_SECONDS = 0.5
@@ -25,6 +27,7 @@ WAIT_SECONDS = 0.5
 LOOK_SECONDS = 0.02
 CONNECTIONS_MAX = 4
 CONNECT_SECONDS_MAX = 3.0
+
 
 _APPLIED = "select min(cut) from read_models.positions where projection = %s and pod = %s"
 _SHOWS = "select pg_visible_in_snapshot(%s::text::xid8, snapshot) from oltp.cuts where cut = %s"
@@ -74,6 +77,14 @@ class ReadModels:
         if row is None or row[0] is None:
             return False
         return shows(pod, position, row[0])
+
+
+def view_headers(projection: str, age: Freshness, pod: str) -> dict[str, str]:
+    """Return the headers of an answer from a read model: where it comes from, and its age in the merchant's pod."""
+    for one in age.pods:
+        if one.pod == pod:
+            return copy_headers(projection, pod=pod, cut=one.applied_cut, age_seconds=one.age_seconds)
+    return copy_headers(projection)
 
 
 def shows(pod: CommandPod, position: Position, cut: int) -> bool:

@@ -31,7 +31,7 @@ FACTS = (
         name="payment state",
         description="What is authorized, waited for, captured, voided, given back, or taken back by banks.",
         aggregates=("payment",),
-        copies=("lake", "warehouse", "account_view", "merchant_sales"),
+        copies=("lake", "warehouse", "account_view", "fulfillment_view", "merchant_sales"),
     ),
     Fact(
         name="refund state",

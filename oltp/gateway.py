@@ -76,6 +76,9 @@ class PaymentGateway(Protocol):
     def refund(self, *, idempotency_key: str, authorization_reference: str, amount_minor: int, currency: str) -> str:
         """Refund captured money; return the provider's reference of the refund."""
 
+    def give_back(self, *, idempotency_key: str, receipt_reference: str, amount_minor: int, currency: str) -> str:
+        """Send money of a receipt that nothing waited for back to the customer; return the provider's reference."""
+
 
 class EmbeddedGateway:
     """A provider in this process, without state: a reference is a function of step and key, the same in every process.
@@ -116,6 +119,10 @@ class EmbeddedGateway:
     def refund(self, *, idempotency_key: str, authorization_reference: str, amount_minor: int, currency: str) -> str:
         """Return ``refd_...``; the amount is ignored."""
         return self._answer("refd", idempotency_key, authorization_reference)
+
+    def give_back(self, *, idempotency_key: str, receipt_reference: str, amount_minor: int, currency: str) -> str:
+        """Return ``back_...``; the amount is ignored."""
+        return self._answer("back", idempotency_key, receipt_reference)
 
     def _answer(self, step: str, idempotency_key: str, subject: str) -> str:
         if subject in self._declined:

@@ -14,6 +14,7 @@ import msgspec
 from api.calls import Answer, Call
 from api.copy_headers import copy_headers
 from api.declaring import Criticality, Route, Work
+from api.models import view_headers
 from api.pods import connection_of
 from api.positions import HEADER as POSITION
 from api.positions import position_of
@@ -123,10 +124,7 @@ def _view_is_enough(call: Call, pod: CommandPod) -> bool:
 def _from_view(call: Call, pod: CommandPod, customer_id: str) -> Answer:
     with call.services.models.snapshot() as connection:
         account = account_in(connection, call.merchant_id, customer_id, pod=pod.pod)
-    headers = copy_headers(NAME)
-    for one in account.freshness.pods:
-        if one.pod == pod.pod:
-            headers = copy_headers(NAME, pod=one.pod, cut=one.applied_cut, age_seconds=one.age_seconds)
+    headers = view_headers(NAME, account.freshness, pod.pod)
     page = _page(customer_id, account.orders, account.payments, account.refunds, account.levels)
     return Answer(value=page, headers=headers)
 

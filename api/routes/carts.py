@@ -14,11 +14,12 @@ from typing import Annotated
 import msgspec
 
 from api.calls import Answer, Call
-from api.commands import COMMAND_SECONDS, done_answer
+from api.commands import COMMAND_SECONDS
 from api.declaring import Criticality, Handler, Route, Work
+from api.paying import Checkout, check_payment, paid
 from api.pods import Done
 from api.roles import STOREFRONTS
-from api.routes.checkouts import Checkout, key_of, order_number_of, paid
+from api.routes.checkouts import key_of, order_number_of
 from contracts.carts import CART_LINES, CartKey, CartNumber, DeviceId
 from contracts.errors import CartChangedError, CartUnavailableError, ConflictError, GatewayError, StackError
 from contracts.limits import (
@@ -36,6 +37,7 @@ from oltp.carts.cart_requests import CartView
 from oltp.carts.checkout import check_out as check_out_cart
 from oltp.carts.checkout import price
 from oltp.commands.check_out_cart import CheckOutCart, ConfirmedLine, PricedCart
+from oltp.commands.place_order import PaidBy
 from oltp.domain.cart_changes import ChangeKind, stopping
 from oltp.domain.cart_codec import seen_of, seen_token
 from oltp.domain.carts import quantities
@@ -84,6 +86,8 @@ class CartCheckoutBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     customer_id: CustomerId | None = None
     order_number: OrderNumber | None = None
     payment_token: PaymentToken | None = None
+    payment_method: PaidBy | None = None
+    gift_card_id: Uuid | None = None
 
 
 class CartLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,12 +166,13 @@ def merge_carts(call: Call) -> Answer:
 
 
 def check_out(call: Call) -> Answer:
-    """Turn a cart into an order, once, and authorize its payment.
+    """Turn a cart into an order, once, and pay it or wait for its money, as `POST /v1/checkouts` does.
 
     Prices, tax and stock are read again. When they are not what the shopper has confirmed, nothing is ordered: the
     problem `cart-changed` lists the changes and the new total. What another device adds meanwhile is in the next cart.
     """
     body: CartCheckoutBody = call.body
+    check_payment(body)
     key = key_of(call.idempotency_key)
     command = CheckOutCart(
         merchant_id=call.merchant_id,
@@ -178,15 +183,14 @@ def check_out(call: Call) -> Answer:
         order_number=body.order_number or order_number_of(call.merchant_id, call.idempotency_key),
         customer_id=body.customer_id,
         location_id=body.location_id,
+        payment_method=body.payment_method,
     )
 
     def ordered() -> Done:
         return call.services.pods.execute(command, idempotency_key=f"cart-checkout/{key}/order")
 
     placed = check_out_cart(call.services.shoppers.carts, command, ordered)
-    if body.payment_token is None or placed.answer.total_minor == 0:
-        return done_answer(call, placed, Checkout(order=placed.answer, payment=None))
-    return paid(call, placed, body.payment_token, f"cart-checkout/{key}/payment")
+    return paid(call, placed, body, f"cart-checkout/{key}/payment")
 
 
 def _key(call: Call) -> CartKey:
@@ -259,7 +263,7 @@ ROUTES: tuple[Route, ...] = (
         name="check_out_cart",
         method="POST",
         path="/v1/carts/{cart_id}/checkouts",
-        summary="Turn a cart into an order and authorize its payment",
+        summary="Turn a cart into an order and pay it, or wait for its money",
         handler=check_out,
         roles=STOREFRONTS,
         criticality=Criticality.CHECKOUT,

@@ -1,7 +1,7 @@
-"""The checkout: an order of given lines is placed, its goods are held, and its payment is authorized.
+"""The checkout: an order of given lines is placed, its goods are held, and it is paid or its money is waited for.
 
-Belongs here: putting the two commands together, and reservations before a checkout. Does not belong here: prices and
-stock, which the commands read again from OLTP whatever a storefront shows.
+Belongs here: putting the two commands together, and reservations before a checkout. Does not belong here: ways of
+paying (`api/paying.py`); prices and stock, which the commands read again from OLTP whatever a storefront shows.
 """
 
 from __future__ import annotations
@@ -13,16 +13,13 @@ from typing import Annotated
 import msgspec
 
 from api.calls import Answer, Call
-from api.commands import COMMAND_SECONDS, command_route, done_answer
+from api.commands import COMMAND_SECONDS, command_route
 from api.declaring import Criticality, Route, Work
-from api.pods import Done
+from api.paying import Checkout, check_payment, paid
 from api.roles import STOREFRONTS
 from contracts.errors import ConflictError, GatewayError, InsufficientStockError
-from contracts.events.order import OrderState
-from contracts.events.payment import PaymentState
 from contracts.limits import LINES, CustomerId, OrderNumber, PaymentToken, Quantity, StoredName, Uuid
-from oltp.commands.authorize_payment import AuthorizePayment
-from oltp.commands.place_order import OrderLineInput, PlaceOrder
+from oltp.commands.place_order import OrderLineInput, PaidBy, PlaceOrder
 from oltp.commands.release_reservation import ReleaseReservation
 from oltp.commands.reserve_stock import ReserveStock
 
@@ -50,40 +47,27 @@ class CheckoutBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     reservation_id: Uuid | None = None
     """A reservation of exactly these goods, which the order takes over."""
     payment_token: PaymentToken | None = None
-    """The provider's token for the customer's card; null: nothing is authorized now."""
-
-
-class Checkout(msgspec.Struct, frozen=True, kw_only=True):
-    """A placed order and its payment."""
-
-    order: OrderState
-    payment: PaymentState | None
-    """Its status says whether the card was taken; null: nothing was to be authorized."""
+    """The provider's token for the customer's card or, of a direct debit, for the mandate; null without
+    `payment_method`: nothing is authorized now."""
+    payment_method: PaidBy | None = None
+    """How it is paid; null: by a card if there is a token. A bank transfer needs neither token nor gift card."""
+    gift_card_id: Uuid | None = None
+    """The gift card that pays, wholly or in part."""
 
 
 def check_out(call: Call) -> Answer:
-    """Place an order at the prices of this moment, hold its goods, and authorize its payment.
+    """Place an order at the prices of this moment, hold its goods, and pay it or wait for its money.
 
-    A declined card is no error: the order stands, and its payment's status is `declined`. Authorize another card with
-    `authorize_payment`. When the provider does not answer, repeat the request with the same Idempotency-Key: the order
-    is placed once, and the payment goes on.
+    With `payment_method`, `due` of the answer says what is to be done: which amount the customer transfers to which
+    account, with which reference and until when; or what is not paid. A declined card or a gift card that cannot pay is
+    no error: the order stands, and is paid in another way, e.g. by `authorize_payment`. When the provider does not
+    answer, repeat the request with the same Idempotency-Key: the order is placed once, and the payment goes on.
     """
     body: CheckoutBody = call.body
+    check_payment(body)
     key = key_of(call.idempotency_key)
     placed = call.services.pods.execute(_order(call, body), idempotency_key=f"checkout/{key}/order")
-    order: OrderState = placed.answer
-    if body.payment_token is None or order.total_minor == 0:
-        return done_answer(call, placed, Checkout(order=order, payment=None))
-    return paid(call, placed, body.payment_token, f"checkout/{key}/payment")
-
-
-def paid(call: Call, placed: Done, payment_token: str, idempotency_key: str) -> Answer:
-    """Authorize the payment of an order that was placed; return the answer with both."""
-    order: OrderState = placed.answer
-    command = AuthorizePayment(merchant_id=call.merchant_id, order_id=order.order_id, payment_token=payment_token)
-    payment = call.services.pods.execute(command, idempotency_key=idempotency_key)
-    both = Done(answer=order, where=payment.where, is_replayed=placed.is_replayed and payment.is_replayed)
-    return done_answer(call, both, Checkout(order=order, payment=payment.answer))
+    return paid(call, placed, body, f"checkout/{key}/payment")
 
 
 def key_of(idempotency_key: str) -> str:
@@ -101,6 +85,7 @@ def _order(call: Call, body: CheckoutBody) -> PlaceOrder:
         location_id=body.location_id,
         lines=[OrderLineInput(sku=line.sku, quantity=line.quantity) for line in body.lines],
         reservation_id=body.reservation_id,
+        payment_method=body.payment_method,
     )
 
 
@@ -115,7 +100,7 @@ ROUTES: tuple[Route, ...] = (
         name="check_out",
         method="POST",
         path="/v1/checkouts",
-        summary="Place an order and authorize its payment",
+        summary="Place an order and pay it, or wait for its money",
         handler=check_out,
         roles=STOREFRONTS,
         criticality=Criticality.CHECKOUT,

@@ -11,6 +11,7 @@ from api.commands import command_route
 from api.declaring import Criticality, Route, Work
 from api.roles import ADMINS, SELLERS
 from contracts.errors import (
+    ConflictError,
     GatewayError,
     IllegalTransitionError,
     InsufficientBalanceError,
@@ -71,7 +72,13 @@ ROUTES: tuple[Route, ...] = (
         "POST", "/v1/payments/{payment_id}/failures", FailPayment, roles=ADMINS, raises=(IllegalTransitionError,)
     ),
     command_route("POST", "/v1/payments/{payment_id}/returns", ReturnPayment, roles=ADMINS),
-    command_route("POST", "/v1/payments/{payment_id}/give-backs", GiveBackUnallocated, roles=ADMINS),
+    command_route(
+        "POST",
+        "/v1/payments/{payment_id}/give-backs",
+        GiveBackUnallocated,
+        roles=ADMINS,
+        raises=(ConflictError, GatewayError),
+    ),
     command_route(
         "POST", "/v1/payments/{payment_id}/refunds", RequestRefund, roles=ADMINS, status=201, raises=(OverRefundError,)
     ),

@@ -64,6 +64,8 @@ class Root:
     row: Callable[[Any, str, str], RootRow | None]
     """Function: (state, pod, epoch) -> row; None: this aggregate is not in the view."""
     child: Child | None = None
+    needs: tuple[str, ...] = ()
+    """Fields of the aggregate without which it is not in the view, besides its customer."""
 
     @property
     def aggregate_type(self) -> str:
@@ -81,11 +83,10 @@ class Root:
         return (self.table, self.child.table) if self.child else (self.table,)
 
     @property
-    def has_guests(self) -> bool:
-        """Whether the table can have rows of guests; it cannot if every row must name a customer."""
-        return all(
-            field.type is not str for field in msgspec.structs.fields(self.row_type) if field.name == "customer_id"
-        )
+    def needed(self) -> tuple[str, ...]:
+        """The fields without which an aggregate has no row: `needs`, and the customer if every row must name one."""
+        fields = msgspec.structs.fields(self.row_type)
+        return (*self.needs, *(one.name for one in fields if one.name == "customer_id" and one.type is str))
 
     @property
     def row_types(self) -> dict[str, type[msgspec.Struct]]:

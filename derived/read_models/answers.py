@@ -5,7 +5,7 @@ Belongs here: freshness of an answer. Does not belong here: the rows (modules na
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -82,7 +82,9 @@ def freshness(connection: Connection, projection: str, merchant_id: str, pods: s
     )
 
 
-def select(connection: Connection, made: Callable[..., Row], query: str, values: list[object]) -> list[Row]:
+def select(
+    connection: Connection, made: Callable[..., Row], query: str, values: Sequence[object] | Mapping[str, object]
+) -> list[Row]:
     """Return `made` of each row of a query; it is called with the row's columns by name."""
     with connection.cursor(row_factory=kwargs_row(made)) as cursor:
         return cursor.execute(query.encode(), values).fetchall()

@@ -1,4 +1,4 @@
-"""Record what the payment provider says of money that comes later: pending, received, failed, returned.
+"""Record what the payment provider says of money that comes later: pending, received, failed, returned, given back.
 
 Belongs here: what each of these records when it answers no call that is under way. Does not belong here: when that is
 asked, and all other kinds (`apply_notification.py`).
@@ -17,6 +17,7 @@ from contracts.text import visible
 from oltp.commands.asking import recorded_reference
 from oltp.commands.checking import check_fields
 from oltp.commands.fail_payment import FailPayment
+from oltp.commands.give_back_unallocated import GiveBackUnallocated
 from oltp.commands.reading_notifications import amount_of, other_amount, payment_of, reason_of
 from oltp.commands.receive_payment import ReceivePayment
 from oltp.commands.return_payment import ReturnPayment
@@ -117,6 +118,45 @@ def _returned(tx: CommandTransaction, notification: Notification) -> Settlement:
     return applied()
 
 
+def _given_back(tx: CommandTransaction, notification: Notification) -> Settlement:
+    """Unallocated money of a receipt was sent back. This may be told before the receipt; then it waits for that."""
+    payment = _awaited(tx, notification)
+    if isinstance(payment, Settlement):
+        return payment
+    reference = recorded_reference(notification.reference or "")
+    known = receipt_named(payment, reference)
+    if known is None:
+        return waits(f"Payment {payment.payment_id} has no receipt {reference} yet.")
+    there_minor = known.given_back_minor or known.unallocated_minor
+    if (amount_of(notification), notification.currency) != (there_minor, payment.currency):
+        return parked(other_amount(notification, payment, there_minor))
+    if known.given_back_minor:
+        return applied()
+    command = GiveBackUnallocated(
+        merchant_id=payment.merchant_id,
+        payment_id=payment.payment_id,
+        provider_reference=reference,
+        reason=reason_of(notification),
+    )
+    try:
+        check_fields(command)
+        command.run(tx)
+    except InputError as problem:
+        return parked(str(problem))
+    except ConflictError as conflict:
+        return waits(str(conflict))
+    return applied()
+
+
+def _not_given_back(tx: CommandTransaction, notification: Notification) -> Settlement:
+    """It answers no call under way: the money is unallocated as before, unless it is recorded as gone."""
+    payment = None if notification.authorization_reference is None else payment_of(tx, notification)
+    known = None if payment is None else receipt_named(payment, recorded_reference(notification.reference or ""))
+    if payment is not None and known is not None and known.given_back_minor:
+        return parked(f"Payment {payment.payment_id}: the money is recorded as given back, and the provider says not.")
+    return applied("Nothing was given back, and nothing is recorded.")
+
+
 def _awaited(tx: CommandTransaction, notification: Notification) -> PaymentState | Settlement:
     payment = payment_of(tx, notification)
     if payment is None:
@@ -131,5 +171,7 @@ LATER_MONEY: Mapping[NotificationKind, Callable[[CommandTransaction, Notificatio
     NotificationKind.PAYMENT_RECEIVED: _received,
     NotificationKind.PAYMENT_FAILED: _failed,
     NotificationKind.PAYMENT_RETURNED: _returned,
+    NotificationKind.PAYMENT_GIVEN_BACK: _given_back,
+    NotificationKind.PAYMENT_NOT_GIVEN_BACK: _not_given_back,
 }
 """What each kind records."""

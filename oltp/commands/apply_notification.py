@@ -35,9 +35,11 @@ from oltp.commands.checking import check_fields
 from oltp.commands.complete_refund import CompleteRefund
 from oltp.commands.end_dispute import EndDispute
 from oltp.commands.execute import Command, CommandPod, residing, transaction_of
+from oltp.commands.expire_payment import ExpirePayment
 from oltp.commands.fail_payment import FailPayment
 from oltp.commands.fail_refund import FailRefund
 from oltp.commands.finishing import commit
+from oltp.commands.give_back_unallocated import GiveBackUnallocated
 from oltp.commands.open_dispute import OpenDispute
 from oltp.commands.reading_notifications import amount_of, in_words, other_amount, payment_of, reason_of
 from oltp.commands.release_payment import ReleasePayment
@@ -76,12 +78,23 @@ ANSWERED_KINDS = {
     NotificationKind.REFUND_FAILED: (CallKind.REFUND,),
     NotificationKind.PAYMENT_PENDING: (CallKind.TRANSFER, CallKind.DEBIT),
     NotificationKind.PAYMENT_FAILED: (CallKind.TRANSFER, CallKind.DEBIT),
+    NotificationKind.PAYMENT_GIVEN_BACK: (CallKind.GIVE_BACK,),
+    NotificationKind.PAYMENT_NOT_GIVEN_BACK: (CallKind.GIVE_BACK,),
 }
 """The calls that a notification may be the answer to."""
 
 ASKING: dict[str, type[ProviderCommand[Any, Any]]] = {
     command.__name__: command
-    for command in (AuthorizePayment, AwaitPayment, CapturePayment, CompleteRefund, ReleasePayment, VoidPayment)
+    for command in (
+        AuthorizePayment,
+        AwaitPayment,
+        CapturePayment,
+        CompleteRefund,
+        ExpirePayment,
+        GiveBackUnallocated,
+        ReleasePayment,
+        VoidPayment,
+    )
 }
 """The commands that call the provider, by name."""
 
@@ -157,7 +170,7 @@ def _outcome(notification: Notification, call: ProviderCall) -> Outcome:
                 amount_minor=amount_of(notification),
                 pay_to=stored_reference(notification.pay_to),
             )
-        case NotificationKind.CAPTURE_SUCCEEDED:
+        case NotificationKind.CAPTURE_SUCCEEDED | NotificationKind.PAYMENT_GIVEN_BACK:
             return Moved(
                 reference=recorded_reference(notification.reference or ""), amount_minor=amount_of(notification)
             )

@@ -168,6 +168,14 @@ def asked(gateway: PaymentGateway, call: ProviderCall) -> Outcome:
             case CallKind.REFUND:
                 reference = recorded_reference(_refunded(gateway, call))
                 return Moved(reference=reference, amount_minor=call.amount_minor)
+            case CallKind.GIVE_BACK:
+                reference = gateway.give_back(
+                    idempotency_key=key,
+                    receipt_reference=subject,
+                    amount_minor=call.amount_minor,
+                    currency=call.currency,
+                )
+                return Moved(reference=recorded_reference(reference), amount_minor=call.amount_minor)
             case CallKind.VOID | CallKind.GIVE_UP:
                 reference = gateway.void(idempotency_key=key, authorization_reference=subject)
                 return Moved(reference=reference, amount_minor=call.amount_minor)

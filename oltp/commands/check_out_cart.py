@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 
@@ -33,7 +33,7 @@ from contracts.limits import (
 )
 from contracts.text import counted
 from oltp.commands.execute import Command, CommandPod, open_transaction
-from oltp.commands.place_order import Draft, OrderLineInput, PlaceOrder, drafted, place
+from oltp.commands.place_order import Draft, OrderLineInput, PaidBy, PlaceOrder, drafted, place
 from oltp.domain.cart_changes import STOPS, CartChange, ChangeKind, Confirmed, Offer, changes_of, stopping
 from oltp.domain.carts import quantities
 from oltp.store.cart_rows import available, close_cart, read_cart, require_open
@@ -50,7 +50,12 @@ class ConfirmedLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CheckOutCart(Command[OrderState], frozen=True, kw_only=True):
-    """Order what is in a cart, at the prices and for the total that the shopper has confirmed."""
+    """Order what is in a cart, at the prices and for the total that the shopper has confirmed.
+
+    `payment_method` is only compared: a repeated key must name the same one.
+    """
+
+    ADDED_LATER: ClassVar[frozenset[str]] = frozenset({"payment_method"})
 
     cart_id: Uuid
     number: CartNumber
@@ -61,6 +66,7 @@ class CheckOutCart(Command[OrderState], frozen=True, kw_only=True):
     location_id: StoredName
     source: Source = "storefront"
     order_id: Uuid | None = None
+    payment_method: PaidBy | None = None
 
     def run(self, tx: CommandTransaction) -> OrderState:
         """Return the order. Raises CartChangedError, ConflictError when the cart is closed or empty, or a subclass."""

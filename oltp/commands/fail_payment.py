@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from contracts.events.order import OrderState
 from contracts.events.payment import PaymentEvent, PaymentState
 from contracts.limits import Note, Uuid
 from oltp.commands.ending_orders import end_unpaid
 from oltp.commands.execute import Command
 from oltp.domain.pending_payments import fail_payment
-from oltp.store.rows import ask, load, save
+from oltp.store.payments import lock_with_order
+from oltp.store.rows import save
 from oltp.transaction import CommandTransaction
 
 
@@ -23,10 +23,7 @@ class FailPayment(Command[PaymentState], frozen=True, kw_only=True):
 
     def run(self, tx: CommandTransaction) -> PaymentState:
         """Return the failed payment."""
-        order_id = load(tx, PaymentState, self.merchant_id, self.payment_id, lock=False).order_id
-        ask_order = ask(tx, OrderState, self.merchant_id, order_id)
-        ask_payment = ask(tx, PaymentState, self.merchant_id, self.payment_id)
-        order, payment = ask_order(), ask_payment()
+        order, payment = lock_with_order(tx, self.merchant_id, self.payment_id)
         failed = save(tx, payment, fail_payment(payment, self.failure_reason), PaymentEvent.PAYMENT_FAILED)
         end_unpaid(tx, order)
         return failed

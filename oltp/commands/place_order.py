@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Annotated, Any, ClassVar
 
 import msgspec
@@ -76,14 +77,25 @@ class DiscountInput(msgspec.Struct, frozen=True, kw_only=True):
     line_number: LineNumber | None = None
 
 
+class PaidBy(StrEnum):
+    """How a checkout is paid."""
+
+    CARD = "card"
+    BANK_TRANSFER = "bank_transfer"
+    DIRECT_DEBIT = "direct_debit"
+    GIFT_CARD = "gift_card"
+
+
 class PlaceOrder(Command[OrderState], frozen=True, kw_only=True):
     """Place an order and hold its goods at one location.
 
     `shipping`: None charges the merchant's own fee; a list gives exactly these shipping lines (an empty list: none).
     `reservation_id`: take over this reservation, which must hold exactly the order's goods.
+    `payment_method`: how the same checkout pays it. The order is the same; a repeated key must name the same method.
     """
 
     IS_BATCHABLE: ClassVar[bool] = True
+    ADDED_LATER: ClassVar[frozenset[str]] = frozenset({"payment_method"})
 
     order_number: OrderNumber
     customer_id: CustomerId | None
@@ -94,6 +106,7 @@ class PlaceOrder(Command[OrderState], frozen=True, kw_only=True):
     reservation_id: Uuid | None = None
     source: Source = "storefront"
     order_id: Uuid | None = None
+    payment_method: PaidBy | None = None
 
     def foresee(self, tx: CommandTransaction) -> None:
         """Ask for the merchant and for what the lines sell."""

@@ -17,7 +17,7 @@ from oltp.commands.complete_refund import CompleteRefund
 from oltp.commands.configure_merchant import ConfigureMerchant
 from oltp.commands.end_dispute import EndDispute
 from oltp.commands.expire import ExpireGiftCards, ExpireReservations
-from oltp.commands.expire_payments import ExpirePayments
+from oltp.commands.expire_payment import ExpirePayment
 from oltp.commands.fail_payment import FailPayment
 from oltp.commands.fail_refund import FailRefund
 from oltp.commands.fulfill_order import FulfillOrder
@@ -60,7 +60,7 @@ COMMANDS = (
     EndDispute,
     ExpireGiftCards,
     ExpireReservations,
-    ExpirePayments,
+    ExpirePayment,
     FailPayment,
     FailRefund,
     FulfillOrder,

@@ -6,12 +6,14 @@ have the capture, the day of the return has the opposite. The provider's fee is 
 
 from __future__ import annotations
 
-from contracts.events.order import OrderState
 from contracts.events.payment import PaymentState
 from contracts.limits import AmountOrNoneMinor, Note, Reference, Uuid
 from oltp.commands.execute import Command
 from oltp.domain.pending_payments import return_receipt
-from oltp.store.rows import ask, load, save
+from oltp.domain.provider_calls import CallKind, require_no_other
+from oltp.store.payments import lock_with_order
+from oltp.store.provider_calls import calls_of_order
+from oltp.store.rows import save
 from oltp.transaction import CommandTransaction
 
 
@@ -28,7 +30,9 @@ class ReturnPayment(Command[PaymentState], frozen=True, kw_only=True):
 
     def run(self, tx: CommandTransaction) -> PaymentState:
         """Return the payment without the money."""
-        payment = locked(tx, self.merchant_id, self.payment_id)
+        _, payment = lock_with_order(tx, self.merchant_id, self.payment_id)
+        calls = calls_of_order(tx, self.merchant_id, payment.order_id)()
+        require_no_other(calls, payment.payment_id, (CallKind.GIVE_BACK,))
         steps = return_receipt(
             payment,
             self.provider_reference,
@@ -40,12 +44,3 @@ class ReturnPayment(Command[PaymentState], frozen=True, kw_only=True):
         for after, event in steps:
             payment = save(tx, payment, after, event)
         return payment
-
-
-def locked(tx: CommandTransaction, merchant_id: str, payment_id: str) -> PaymentState:
-    """Return a payment, locked after its order, because what its order owes changes with it."""
-    order_id = load(tx, PaymentState, merchant_id, payment_id, lock=False).order_id
-    ask_order = ask(tx, OrderState, merchant_id, order_id)
-    ask_payment = ask(tx, PaymentState, merchant_id, payment_id)
-    ask_order()
-    return ask_payment()

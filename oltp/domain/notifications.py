@@ -58,6 +58,10 @@ class NotificationKind(StrEnum):
     """The bank does not pay a direct debit."""
     PAYMENT_RETURNED = "payment.returned"
     """The bank took back what had been received, as a whole."""
+    PAYMENT_GIVEN_BACK = "payment.given_back"
+    """What nothing waited for of a receipt was sent back to the customer, because we asked for it or without that."""
+    PAYMENT_NOT_GIVEN_BACK = "payment.not_given_back"
+    """It cannot be sent back."""
 
 
 DISPUTE_KINDS = (NotificationKind.DISPUTE_OPENED, NotificationKind.DISPUTE_WON, NotificationKind.DISPUTE_LOST)
@@ -163,6 +167,7 @@ _BY_KEY = {
     NotificationKind.REFUND_SUCCEEDED,
     NotificationKind.REFUND_FAILED,
     NotificationKind.PAYMENT_FAILED,
+    NotificationKind.PAYMENT_NOT_GIVEN_BACK,
 }
 _WITH_AMOUNT = {
     NotificationKind.AUTHORIZATION_SUCCEEDED,
@@ -172,6 +177,7 @@ _WITH_AMOUNT = {
     NotificationKind.PAYMENT_PENDING,
     NotificationKind.PAYMENT_RECEIVED,
     NotificationKind.PAYMENT_RETURNED,
+    NotificationKind.PAYMENT_GIVEN_BACK,
 }
 _WITH_REFERENCE = {
     NotificationKind.CAPTURE_SUCCEEDED,
@@ -181,4 +187,5 @@ _WITH_REFERENCE = {
     NotificationKind.DISPUTE_LOST,
     NotificationKind.PAYMENT_RECEIVED,
     NotificationKind.PAYMENT_RETURNED,
+    NotificationKind.PAYMENT_GIVEN_BACK,
 }

@@ -67,19 +67,25 @@ class LaterMoney(Value, frozen=True, kw_only=True):
     """What the merchant says."""
 
 
-def require_paid(order: OrderState, money: LaterMoney) -> None:
-    """Raise ConflictError when the merchant does not ship yet: money is waited for, or a bank took it back."""
+def waits_for_money(order_owes_minor: int, money: LaterMoney) -> bool:
+    """Return whether the merchant does not ship an order yet: money is waited for, or a bank took it back."""
     if money.ships_before_paid:
+        return False
+    return money.is_awaited or (money.returned_minor > 0 and money.captured_minor < order_owes_minor)
+
+
+def require_paid(order: OrderState, money: LaterMoney) -> None:
+    """Raise ConflictError when the merchant does not ship the order yet."""
+    if not waits_for_money(owed_minor(order), money):
         return
     if money.is_awaited:
         raise ConflictError(
             f"Order {order.order_number} waits for its payment; it is fulfilled when the money is there."
         )
-    if money.returned_minor and money.captured_minor < owed_minor(order):
-        raise ConflictError(
-            f"Order {order.order_number}: a bank took {format_minor(money.returned_minor, order.currency)} back; it is "
-            "fulfilled when it is paid again."
-        )
+    raise ConflictError(
+        f"Order {order.order_number}: a bank took {format_minor(money.returned_minor, order.currency)} back; it is "
+        "fulfilled when it is paid again."
+    )
 
 
 def wait_days(merchant: MerchantState, method: PaymentMethod) -> timedelta:
@@ -255,14 +261,20 @@ def return_receipt(
     return steps
 
 
-def give_back(
-    payment: PaymentState, provider_reference: str, *, reason: str, movement_id: str, moved_at: datetime
-) -> PaymentState:
-    """Return the payment after what is unallocated of a receipt went back; ConflictError when nothing of it is."""
+def unallocated_of(payment: PaymentState, provider_reference: str) -> int:
+    """Return what is unallocated of a receipt, in minor units; ConflictError when nothing of it is."""
     receipt = _receipt(payment, provider_reference)
     amount_minor = receipt.unallocated_minor - receipt.given_back_minor
     if amount_minor < 1:
         raise ConflictError(f"Payment {payment.payment_id}: nothing of receipt {provider_reference} is unallocated.")
+    return amount_minor
+
+
+def give_back(
+    payment: PaymentState, provider_reference: str, *, reason: str, movement_id: str, moved_at: datetime
+) -> PaymentState:
+    """Return the payment after what is unallocated of a receipt went back; ConflictError when nothing of it is."""
+    amount_minor = unallocated_of(payment, provider_reference)
     movement = PaymentMovement(
         payment_movement_id=movement_id,
         kind=MovementKind.GIVEN_BACK,

@@ -24,6 +24,8 @@ class CallKind(StrEnum):
     CAPTURE = "capture"
     VOID = "void"
     REFUND = "refund"
+    GIVE_BACK = "give_back"
+    """Send unallocated money of a receipt back to the customer."""
     GIVE_UP = "give_up"
     """Void an authorization that came too late to be recorded as authorized."""
 
@@ -38,7 +40,8 @@ class ProviderCall(Value, frozen=True, kw_only=True):
     payment_id: str
     refund_id: str | None = None
     subject: str
-    """For what sets money aside the payment token; for every other kind the provider's reference of that."""
+    """For what sets money aside the payment token; for money that is given back the provider's reference of its
+    receipt; for every other kind the provider's reference of what was set aside."""
     amount_minor: int
     currency: str
 
@@ -61,6 +64,7 @@ def require_no_other(calls: Sequence[ProviderCall], payment_id: str, kinds: Sequ
     """Raise ConflictError while a call of one of these kinds is under way for the payment."""
     for call in calls:
         if call.payment_id == payment_id and call.kind in kinds:
+            asked = call.kind.replace("_", " ")
             raise ConflictError(
-                f"Payment {payment_id}: the provider is being asked to {call.kind}; try again when that is settled."
+                f"Payment {payment_id}: the provider is being asked to {asked}; try again when that is settled."
             )

@@ -6,6 +6,7 @@ Belongs here: these questions. Does not belong here: a customer's page from its 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
@@ -17,6 +18,7 @@ from contracts.events.fulfillment import FulfillmentState
 from contracts.events.order import OrderState
 from contracts.events.payment import PaymentState
 from contracts.events.refund import RefundState
+from oltp.domain.pending_payments import LaterMoney, waits_for_money
 from oltp.reads.aggregates import state_of, states_by
 
 _LIST = """
@@ -34,6 +36,21 @@ from oltp.orders
 where merchant_id = %(merchant_id)s and order_number > %(after)s
 order by order_number
 limit %(limit)s
+"""
+
+_LATER_MONEY = """
+select
+    orders.order_id::text,
+    orders.total_minor - orders.cancelled_minor,
+    coalesce(bool_or(payments.expires_at is not null), false),
+    coalesce(sum(payments.captured_minor - payments.returned_minor), 0)::bigint,
+    coalesce(sum(payments.returned_minor), 0)::bigint,
+    merchants.ships_before_paid
+from oltp.orders
+inner join oltp.merchants on orders.merchant_id = merchants.merchant_id
+left join oltp.payments on orders.order_id = payments.order_id
+where orders.merchant_id = %s and orders.order_id = any(%s::uuid [])
+group by orders.order_id, merchants.merchant_id
 """
 
 
@@ -75,4 +92,24 @@ def order_page(connection: psycopg.Connection[Any], merchant_id: str, order_id: 
         payments=states_by(connection, PaymentState, merchant_id, "order_id", order_id),
         refunds=states_by(connection, RefundState, merchant_id, "order_id", order_id),
         fulfillments=states_by(connection, FulfillmentState, merchant_id, "order_id", order_id),
+    )
+
+
+def waiting_for_money(
+    connection: psycopg.Connection[Any], merchant_id: str, order_ids: Collection[str]
+) -> frozenset[str]:
+    """Return those of these orders that are not fulfilled before money is there, as `FulfillOrder` decides it."""
+    rows = connection.execute(_LATER_MONEY, (merchant_id, list(order_ids))).fetchall()
+    return frozenset(
+        order_id
+        for order_id, owed_minor, is_awaited, captured_minor, returned_minor, ships_before_paid in rows
+        if waits_for_money(
+            owed_minor,
+            LaterMoney(
+                is_awaited=is_awaited,
+                captured_minor=captured_minor,
+                returned_minor=returned_minor,
+                ships_before_paid=ships_before_paid,
+            ),
+        )
     )

@@ -1,8 +1,8 @@
 """Sums over the payments and refunds of an order that limit what may be captured, cancelled or refunded.
 
-Belongs here: SQL that computes sums. Does not belong here: the limits (`oltp/domain/`). A command that uses such a sum
-must lock the order first; every command that changes the sum does so too. Each function sends its query and returns a
-function that waits for the answer.
+Belongs here: SQL that computes sums, and locking a payment with its order. Does not belong here: the limits
+(`oltp/domain/`). A command that uses such a sum must lock the order first; every command that changes the sum does so
+too. Each function that asks sends its query and returns a function that waits for the answer.
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ from typing import TypeVar
 
 import msgspec
 
+from contracts.events.order import OrderState
+from contracts.events.payment import PaymentState
 from contracts.struct_types import make_known
 from oltp.domain.pending_payments import LaterMoney
 from oltp.domain.refunds import LineRefunds
+from oltp.store.rows import ask, load
 from oltp.transaction import CommandTransaction
 
 make_known(LineRefunds)
@@ -67,6 +70,14 @@ from oltp.payments where order_id = %s
 _CAPTURED_OF_ORDER = """
 select coalesce(sum(captured_minor - returned_minor), 0)::bigint from oltp.payments where order_id = %s
 """
+
+
+def lock_with_order(tx: CommandTransaction, merchant_id: str, payment_id: str) -> tuple[OrderState, PaymentState]:
+    """Return a payment and its order. The order is locked first, because what it owes changes with the payment."""
+    order_id = load(tx, PaymentState, merchant_id, payment_id, lock=False).order_id
+    ask_order = ask(tx, OrderState, merchant_id, order_id)
+    ask_payment = ask(tx, PaymentState, merchant_id, payment_id)
+    return ask_order(), ask_payment()
 
 
 def line_refunds(tx: CommandTransaction, order_id: str) -> Pending[dict[str, LineRefunds]]:

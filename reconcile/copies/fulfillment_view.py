@@ -79,10 +79,34 @@ TABLES = (
             select *, aggregate_id as reservation_id, {HELD} as held_quantity from {{reservation_lines}}
             where {HELD} > 0""",
     ),
+    ViewTable(
+        shape=Shape(
+            name="fulfillment_payments",
+            key=("payment_id",),
+            columns=(
+                *text("merchant_id", "order_id", "currency"),
+                *number("awaited_minor", "returned_minor", "version"),
+                *ORIGIN,
+                *moment("expires_at"),
+            ),
+            currency="currency",
+            version="version",
+            aggregate=belongs_to("payment", "payment_id"),
+        ),
+        aggregate_type="payment",
+        id_column="payment_id",
+        expected="""
+            select *, case when expires_at is null then 0::BIGINT
+                      else (authorized_minor - released_minor - captured_minor)::BIGINT end as awaited_minor
+            from {payments} where method is not null""",
+    ),
 )
 
 VIEW = View(
     name="fulfillment_view",
     tables=TABLES,
-    compared="Every order with what is still to ship, and every reservation with what it holds.",
+    compared=(
+        "Every order with what is still to ship, every reservation with what it holds, and every bank transfer and "
+        "direct debit with what is waited for or was taken back."
+    ),
 )

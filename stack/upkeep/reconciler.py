@@ -5,7 +5,8 @@ and on credit that the rounds after it pay back. Otherwise a round compares what
 what has breaks, and the next part of the sweep; every FINANCE_SECONDS a round also builds the warehouse and compares
 finance's side. A break of finance's side does not wait for that when what it depends on has changed: it is compared
 again alone. Rounds with a build take a loan (`cpu_share.py`), so that they slow the others and never stop them. A round
-begins only when the share has earned the time that the rounds before it took. No snapshot is open while a round waits (`reconcile/comparison_run.py`).
+begins only when the share has earned the time that the rounds before it took. No snapshot is open while a round waits
+(`reconcile/comparison_run.py`).
 
 Belongs here: which round is next, and what it takes. Does not belong here: the worker and its two lanes
 (`stack/upkeep/reconciler_lanes.py`), what a sighting asks for (`stack/upkeep/asked.py`), which breaks are due again

@@ -23,6 +23,8 @@ class Notifying(Provider):
     def __init__(self) -> None:
         super().__init__()
         self.written: list[Notification] = []
+        self.receipts: dict[str, str] = {}
+        """For which payment it has a receipt of money, by references."""
 
     def write(self, kind: NotificationKind, key: str | None, **says: Any) -> Notification:
         """Write a notification."""
@@ -109,6 +111,23 @@ class Notifying(Provider):
             reference = super().refund(idempotency_key=idempotency_key, **says)
             if is_new:
                 self.write(NotificationKind.REFUND_SUCCEEDED, idempotency_key, reference=reference, **says)
+        return reference
+
+    def give_back(self, *, idempotency_key: str, receipt_reference: str, amount_minor: int, currency: str) -> str:
+        """Send back, and write so; a refusal is written, too."""
+        says: dict[str, Any] = {"amount_minor": amount_minor, "currency": currency}
+        is_new = f"back {idempotency_key}" not in self.answers
+        named = {"reference": receipt_reference, "authorization_reference": self.receipts.get(receipt_reference)}
+        with self._acting():
+            try:
+                reference = super().give_back(
+                    idempotency_key=idempotency_key, receipt_reference=receipt_reference, **says
+                )
+            except GatewayDeclinedError:
+                self.write(NotificationKind.PAYMENT_NOT_GIVEN_BACK, idempotency_key, reason="Closed.", **named, **says)
+                raise
+            if is_new:
+                self.write(NotificationKind.PAYMENT_GIVEN_BACK, idempotency_key, **named, **says)
         return reference
 
     def expire(self, reference: str) -> Notification:

@@ -15,12 +15,14 @@ from psycopg.conninfo import conninfo_to_dict
 from contracts.events.adjustment import AdjustmentKind
 from contracts.events.gift_card import GiftCardFunding
 from contracts.events.merchant import Synonym, TaxRate
+from contracts.events.payment import PaymentMethod
 from contracts.events.product import Attribute, ProductKind
 from contracts.ownership import READ_MODELS
 from contracts.settings import PodSettings, Settings
 from derived.lake import migrate_lake
 from drills.damages.place import Place
 from oltp.commands.authorize_payment import AuthorizePayment
+from oltp.commands.await_payment import AwaitPayment
 from oltp.commands.cancel_order import CancelOrder
 from oltp.commands.capture_payment import CapturePayment
 from oltp.commands.complete_refund import CompleteRefund
@@ -212,6 +214,14 @@ class Shop:
         command = RedeemGiftCard(merchant_id=self.merchant_id, order_id=order.order_id, gift_card_id=card.gift_card_id)
         return order, self._do(command)
 
+    def awaited(self):
+        """Wait for the money of an order that its customer transfers."""
+        order = self.order()
+        command = AwaitPayment(
+            merchant_id=self.merchant_id, order_id=order.order_id, method=PaymentMethod.BANK_TRANSFER
+        )
+        return order, self._do(command)
+
     def everything(self) -> None:
         self.give_away()
         self.order(None)
@@ -220,6 +230,7 @@ class Shop:
         self.disputed()
         self.refunded()
         self.cancelled_in_part()
+        self.awaited()
         self.rest()
 
 

@@ -81,8 +81,8 @@ def test_right_values_on_every_day_and_in_both_months(office: Office, postgres: 
     closed = office.files(tmp_path / "closed", "2010-12")
 
     office.at(JANUARY)
-    back = {"merchant_id": "tea", "reason": "objected"}
-    named = {"payment_id": debit.payment_id, "provider_reference": "rcpt_2"}
+    back: dict[str, Any] = {"merchant_id": "tea", "reason": "objected"}
+    named: dict[str, Any] = {"payment_id": debit.payment_id, "provider_reference": "rcpt_2"}
     do(office, ReturnPayment(**back, **named, fee_minor=350))
     named = {"payment_id": above.payment_id, "provider_reference": "rcpt_1"}
     do(office, GiveBackUnallocated(**back, **named))

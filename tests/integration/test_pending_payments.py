@@ -27,7 +27,7 @@ from oltp.commands.await_payment import AwaitPayment
 from oltp.commands.capture_payment import CapturePayment
 from oltp.commands.complete_refund import CompleteRefund
 from oltp.commands.configure_merchant import ConfigureMerchant
-from oltp.commands.expire_payments import PAYMENTS, ExpirePayments
+from oltp.commands.expire_payment import PAYMENTS, ExpirePayment
 from oltp.commands.fail_payment import FailPayment
 from oltp.commands.give_back_unallocated import GiveBackUnallocated
 from oltp.commands.receive_payment import ReceivePayment
@@ -135,7 +135,7 @@ def test_a_part_that_came_keeps_the_order(shop: Shop) -> None:
     order = shop.place(("MUG", 2))
     payment = receive(shop, awaiting(shop, order), "rcpt_1", 599)
     later = days_later(shop, 8)
-    (ended,) = later.do(ExpirePayments(merchant_id=MERCHANT))
+    ended = later.do(ExpirePayment(merchant_id=MERCHANT, payment_id=payment.payment_id))
     assert (ended.status, ended.released_minor, money(ended)) == (PaymentStatus.CAPTURED, 599, (599, 0, 0))
     assert shop.present(OrderState, order.order_id).status is OrderStatus.PLACED
     shop.authorize(order, 599)
@@ -274,7 +274,7 @@ def test_what_happens_while_the_provider_is_asked_to_let_it_go(
         def meanwhile(payment: PaymentState = payment, amount: int | None = amount) -> None:
             provider.before_answer = lambda: None
             if amount is None:
-                days_later(shop, 60).do(ExpirePayments(merchant_id=MERCHANT))
+                assert expire_due(days_later(shop, 60).pod, kinds=[PAYMENTS]) == 0, "a call for it is under way"
             else:
                 receive(shop, payment, "rcpt_1", amount)
 
@@ -342,7 +342,7 @@ class Pair:
         )
 
     def expires(self) -> None:
-        days_later(self.shop, 60).do(ExpirePayments(merchant_id=MERCHANT))
+        expire_due(days_later(self.shop, 60).pod, kinds=[PAYMENTS])
 
     def cancels(self) -> None:
         self.shop.cancel(self.order)

@@ -44,6 +44,11 @@ class Provider(EmbeddedGateway):
         self.answers: dict[str, Moved] = {}
         self.set_aside: dict[str, int] = {}
         self.taken: dict[str, int] = {}
+        self.sent_back: dict[str, int] = {}
+        """By the reference of the receipt."""
+        self.unsendable: set[str] = set()
+        self.kept: set[str] = set()
+        """References that it refuses to let go, because it has their money."""
         self.before_answer: Callable[[], None] = lambda: None
         self.ending = ""
         """Of every reference."""
@@ -93,6 +98,8 @@ class Provider(EmbeddedGateway):
 
     def void(self, *, idempotency_key: str, authorization_reference: str) -> str:
         """Let go what is left."""
+        if authorization_reference in self.kept:
+            raise GatewayDeclinedError("The money is there.")
         self.set_aside[authorization_reference] = 0
         self.before_answer()
         return self._answer("void", idempotency_key, authorization_reference)
@@ -103,6 +110,17 @@ class Provider(EmbeddedGateway):
         if key not in self.answers:
             self.answers[key] = Moved(reference=key + self.ending, amount_minor=amount_minor)
             self.taken[authorization_reference] = self.taken.get(authorization_reference, 0) - amount_minor
+        self.before_answer()
+        return self.answers[key].reference
+
+    def give_back(self, *, idempotency_key: str, receipt_reference: str, amount_minor: int, currency: str) -> str:
+        """Send back, once a key."""
+        key = f"back {idempotency_key}"
+        if key not in self.answers:
+            if receipt_reference in self.unsendable:
+                raise GatewayDeclinedError("The customer's account is closed.")
+            self.answers[key] = Moved(reference=key, amount_minor=amount_minor)
+            self.sent_back[receipt_reference] = self.sent_back.get(receipt_reference, 0) + amount_minor
         self.before_answer()
         return self.answers[key].reference
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from contracts.settings import Settings
 from contracts.verdicts import PairResult, Verdict
 from derived.lake_connection import open_lake
 from derived.read_models import migrate as migrate_read_models
+from derived.read_models.fulfillment_view import build as build_fulfillment_view
 from oltp.commands.execute import execute
 from oltp.commands.restate import Restate
 from reconcile.comparison_run import run_comparison, run_pairs
@@ -298,6 +300,27 @@ def test_a_row_is_compared_in_the_pod_that_its_aggregate_moved_to(
         connection.execute("update read_models.account_orders set directory_epoch = 7 where order_id = %s", [stays])
     (result,) = run_pairs(context, ["lake_account_view"], ["pod1"])
     assert [(d.key, [c.column for c in d.columns]) for d in result.sample] == [((stays,), ["directory_epoch"])]
+
+
+def test_a_view_from_before_the_upgrade_lacks_what_waits_and_nothing_else(
+    context: ReconcileContext, shops: Shops, settings: Settings
+) -> None:
+    """Before the migration the view had no payments: one that waits is missing, and is written alone."""
+    propagate(settings, settings.pods[0], ALL)
+    _, payment = shops[0].awaited()
+    propagate(settings, settings.pods[0], ALL)
+    with psycopg.connect(settings.read_models_dsn) as connection:
+        connection.execute("drop table read_models.fulfillment_payments")
+        connection.execute("delete from read_models.migrations where name = '0010_awaited_payments'")
+    migrate_read_models(settings.read_models_dsn)
+    (result,) = run_pairs(context, ["lake_fulfillment_view"], ["pod1"])
+    lacking = {difference.key for difference in result.sample}
+    assert (payment.payment_id,) in lacking and len(lacking) == 2, "and the one of the busy shop"
+    assert {(d.entity, d.kind.value) for d in result.sample} == {("fulfillment_payments", "missing")}
+    with closing(build_fulfillment_view(settings)) as view:
+        keys = [f"{shops[0].merchant_id}/payment/{payment_id}" for (payment_id,) in lacking]
+        assert view.rebuild("pod1", keys).changed == 2
+    assert not_consistent(run_pairs(context, ["lake_fulfillment_view"], ["pod1"])) == []
 
 
 def _go_on_in_pod2(settings: Settings, order_id: str) -> None:

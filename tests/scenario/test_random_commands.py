@@ -32,7 +32,7 @@ from oltp.commands.await_payment import AwaitPayment
 from oltp.commands.complete_refund import CompleteRefund
 from oltp.commands.configure_merchant import ConfigureMerchant
 from oltp.commands.execute import build_command_pod, execute
-from oltp.commands.expire_payments import ExpirePayments
+from oltp.commands.expire_payment import PAYMENTS
 from oltp.commands.fail_payment import FailPayment
 from oltp.commands.fail_refund import FailRefund
 from oltp.commands.give_back_unallocated import GiveBackUnallocated
@@ -43,6 +43,7 @@ from oltp.commands.return_payment import ReturnPayment
 from oltp.commands.reverse_refund import ReverseRefund
 from oltp.commands.void_payment import VoidPayment
 from oltp.domain.orders import open_quantity, owed_minor
+from oltp.expiry import expire_due
 from oltp.gateway import DECLINED_TOKEN
 from tests.conftest import MakePod
 from tests.integration.shop import MERCHANT, NOW, PRICES, Shop, open_shop
@@ -143,13 +144,15 @@ class Scenario:
 
     def give_back(self) -> None:
         """What may be unallocated of a receipt."""
-        named = {"payment_id": self.later().payment_id, "provider_reference": f"rcpt_{self.rng.randint(1, 3)}"}
-        self.shop.do(GiveBackUnallocated(merchant_id=MERCHANT, **named, reason="too much"))
+        named: dict[str, Any] = {"payment_id": self.later().payment_id}
+        reference = f"rcpt_{self.rng.randint(1, 3)}"
+        command = GiveBackUnallocated(merchant_id=MERCHANT, **named, provider_reference=reference, reason="too much")
+        self.shop.do(command)
 
     def expire(self) -> None:
         """Some waiting comes to its end at once."""
         later = replace(self.shop.pod, clock=lambda: NOW + timedelta(days=60))
-        execute(later, ExpirePayments(merchant_id=MERCHANT, limit=1), idempotency_key=str(self.rng.random()))
+        expire_due(later, kinds=[PAYMENTS])
 
     def capture(self) -> None:
         """All or a part, sometimes more than there is."""

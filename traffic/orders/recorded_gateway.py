@@ -44,3 +44,7 @@ class RecordedGateway:
     def refund(self, *, idempotency_key: str, authorization_reference: str, amount_minor: int, currency: str) -> str:
         """Return the payment's reference; the refund's own reference is stored as its external reference."""
         return authorization_reference
+
+    def give_back(self, *, idempotency_key: str, receipt_reference: str, amount_minor: int, currency: str) -> str:
+        """Decline: a file has no money that nothing waited for."""
+        raise GatewayDeclinedError("A file of past payments has no unallocated money of a receipt.")

@@ -76,11 +76,11 @@ def _copies(tables: Mapping[str, Tables]) -> Iterator[str]:
     for name, aggregate_type in TYPES.items():
         key = STATE_TYPES[aggregate_type].ID_FIELD
         owned = {str(row[key]): row for row in tables["OLTP"].get(name, ())}
-        views = [("read models", root.table, root.has_guests) for root in roots_from(aggregate_type)]
-        for store, copy, has_guests in (("warehouse", name, True), *views):
+        views = [("read models", root.table, root.needed) for root in roots_from(aggregate_type)]
+        for store, copy, needed in (("warehouse", name, ()), *views):
             # We skip a store that did not answer or was never built.
             if copy in tables.get(store, {}):
-                wanted = {one for one, row in owned.items() if has_guests or row.get("customer_id") is not None}
+                wanted = {one for one, row in owned.items() if all(row.get(field) is not None for field in needed)}
                 copied = {str(row[key]): row for row in tables[store][copy]}
                 yield from _differences(name, owned, wanted, copy, copied)
 

@@ -81,6 +81,22 @@ def test_a_shopper_with_two_devices_buys_one_cart_once(asked: Asked) -> None:
     assert (units(shown(asked, laptop)), shown(asked, laptop)["number"]) == ({}, 2)
 
 
+def test_a_cart_is_paid_by_a_bank_transfer_in_the_same_request(asked: Asked) -> None:
+    session = begin(asked)
+    change(asked, session, "additions", sku="MUG", quantity=1)
+    path, body = f"/v1/carts/{session['cart_id']}/checkouts", confirmed(shown(asked, session))
+    by_card = {**body, "payment_token": "tok_card"}
+    by_transfer = {**body, "payment_token": None, "payment_method": "bank_transfer"}
+    answer = asked.ask("POST", path, key="transfer", json=by_transfer)
+    assert answer.status_code == 201, answer.text
+    payment, due = answer.json()["payment"], answer.json()["due"]
+    assert (payment["status"], due["action"], due["amount_minor"]) == ("pending", "transfer", body["total_minor"])
+    again = asked.ask("POST", path, key="transfer", json=by_transfer)
+    assert again.json() == answer.json() and again.headers["idempotency-replayed"] == "true"
+    other = asked.ask("POST", path, key="transfer", json=by_card)
+    assert other.status_code == 422 and other.json()["differing_fields"] == ["payment_method"]
+
+
 def test_what_has_changed_is_told_before_money_moves(asked: Asked) -> None:
     session = begin(asked)
     change(asked, session, "additions", sku="PIN", quantity=3)

@@ -66,6 +66,7 @@ ROWS = {
     ),
     "release_reservation": row(S, body={}, hidden=True),
     "list_orders": row(A),
+    "list_open_orders": row(A),
     "get_order": row(S, A, hidden=True),
     "get_order_status": row(S, A, hidden=True),
     "fulfill_order": row(A, body={"location_id": LOCATION}, hidden=True),

@@ -14,6 +14,7 @@ from contracts.errors import EpochChangedError, PropagationError, TieoutError
 from contracts.events.common import encode_payload
 from contracts.events.entitlement import Grant
 from contracts.events.order import OrderStatus
+from contracts.events.payment import PaymentMethod, PaymentStatus
 from contracts.events.stock import ReservationStatus
 from contracts.ids import uuid7
 from derived.read_models import account_view, migrate
@@ -135,6 +136,59 @@ def test_what_a_merchant_has_to_ship(stores: Stores) -> None:
     stores.apply(pod.step(pod.cut(done, gone), since=1))
     assert [line.order_number for line in open_fulfillments(stores.dsn, "m1").lines] == ["early"]
     assert stores.execute("select count(*) from read_models.fulfillment_reservation_lines") == [(0,)]
+
+
+def test_what_waits_for_money_says_so_until_it_is_there(stores: Stores) -> None:
+    pod = FakePod()
+    placed = [order(order_number=name, placed_at=NOON + timedelta(hours=n)) for n, name in enumerate("abcd")]
+    until = NOON + timedelta(days=7)
+    transfer = {"method": PaymentMethod.BANK_TRANSFER}
+    waits = {**transfer, "status": PaymentStatus.PENDING, "captured_minor": 0, "expires_at": until}
+    pending = payment(placed[0], **waits)
+    in_part = payment(placed[1], **{**waits, "status": PaymentStatus.CAPTURED, "captured_minor": 1_000})
+    by_card = payment(placed[2])
+    back = payment(placed[3], **transfer, returned_minor=3_600)
+    stores.apply(pod.step(pod.cut(*placed, pending, in_part, by_card, back)), also_lake=True)
+
+    def listed() -> list[tuple[object, ...]]:
+        return [
+            (line.order_number, line.awaiting_payment, line.awaited_minor, line.awaited_until, line.returned_minor)
+            for line in open_fulfillments(stores.dsn, "m1").lines
+        ]
+
+    total_minor = placed[0].total_minor
+    assert listed() == [
+        ("a", True, total_minor, until, 0),
+        ("b", True, total_minor - 1_000, until, 0),
+        ("c", False, 0, None, 0),
+        ("d", True, 0, None, 3_600),
+    ]
+    assert stores.execute("select count(*) from read_models.fulfillment_payments") == [(3,)]
+    came = {"status": PaymentStatus.CAPTURED, "captured_minor": total_minor, "expires_at": None}
+    paid = [msgspec.structs.replace(one, version=2, **came) for one in (pending, in_part)]
+    stores.apply(pod.step(pod.cut(*paid), since=1), also_lake=True)
+    assert [row[1] for row in listed()] == [False, False, False, True]
+    before = stores.contents()
+    stores.execute("update read_models.fulfillment_payments set awaited_minor = 7, expires_at = now()")
+    assert [row[1] for row in listed()] == [True, True, False, True]
+    keys = [key_of(one) for one in (pending, in_part, by_card, back)]
+    assert stores.fulfillment.rebuild("pod1", keys).changed == 3
+    assert stores.contents() == before
+
+
+def test_an_event_from_before_payments_could_wait_is_read_as_of_a_card(stores: Stores) -> None:
+    pod, placed = FakePod(), order()
+    pod.cut_number = 1
+    first = pod.event(payment(placed))
+    payload = msgspec.json.decode(str(first["payload"]))
+    for name in ("method", "expires_at", "pay_to", "failure_reason", "movements", "returned_minor"):
+        payload.pop(name, None)
+    first["payload"] = msgspec.json.encode(payload).decode()
+    stores.apply(pod.step(pod.entries([pod.event(placed), first])))
+    (line,) = open_fulfillments(stores.dsn, "m1").lines
+    assert not line.awaiting_payment
+    assert stores.execute("select count(*) from read_models.fulfillment_payments") == [(0,)]
+    assert stores.execute("select count(*) from read_models.parked_events") == [(0,)]
 
 
 def test_the_same_step_twice_is_fenced_and_changes_nothing(stores: Stores) -> None:
