@@ -29,10 +29,11 @@ from contracts.events.stock import ReservationState, StockMovementEvent, StockMo
 from contracts.limits import LocationId, Uuid
 from oltp.domain.reservations import held_quantity
 from oltp.outbox import Change
+from oltp.store.arrays import Array
 from oltp.store.rows import save_all
 from oltp.transaction import CommandTransaction, Row
 
-_MOVE = b"select oltp.move_stock(%s, %s, %b::uuid[], %b::bigint[], %b::bigint[])"
+_MOVE = b"select oltp.move_stock(%s, %s, %s::uuid[], %s::bigint[], %s::bigint[])"
 _SPREAD = "select * from oltp.spread_stock(%s, %s, %s::uuid, %s::smallint, %s::uuid, %s, %s)"
 _LAYOUT = """
 select coalesce(max(slots), 1), coalesce(sum(on_hand), 0)::bigint, coalesce(sum(reserved), 0)::bigint
@@ -162,7 +163,7 @@ def merged_moves(kept: Iterable[tuple[bytes, Sequence[Any]]]) -> Iterator[tuple[
             moved[variant_id] = (before[0] + on_hand, before[1] + reserved)
     for place, moved in sorted(places.items()):
         on_hands, reserveds = zip(*moved.values(), strict=True)
-        yield _MOVE, (*place, list(moved), list(on_hands), list(reserveds))
+        yield _MOVE, (*place, Array(moved), Array(on_hands), Array(reserveds))
 
 
 def _count(
@@ -172,8 +173,8 @@ def _count(
     on_hand: Mapping[str, int],
     reserved: Mapping[str, int],
 ) -> None:
-    variant_ids = list({**on_hand, **reserved})
+    variant_ids = Array({**on_hand, **reserved})
     if variant_ids:
-        on_hand_deltas = [on_hand.get(variant_id, 0) for variant_id in variant_ids]
-        reserved_deltas = [reserved.get(variant_id, 0) for variant_id in variant_ids]
+        on_hand_deltas = Array([on_hand.get(variant_id, 0) for variant_id in variant_ids])
+        reserved_deltas = Array([reserved.get(variant_id, 0) for variant_id in variant_ids])
         tx.query_last(_MOVE, (merchant_id, location_id, variant_ids, on_hand_deltas, reserved_deltas))
