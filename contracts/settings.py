@@ -129,6 +129,8 @@ class Settings:
     generated one below `var_dir`."""
     api_port: int = 8080
     """The preferred port of the HTTP interface on loopback; another one is taken when it is not free."""
+    api_processes: int = 1
+    """How many processes serve the HTTP interface; each uses one processor at most."""
     api_requests_per_second: int = 200
     """How often one API key may ask a process of the HTTP interface, over time; twice that at once after a pause."""
     api_requests_at_once: int = 64
@@ -267,6 +269,7 @@ def as_values(settings: Settings) -> dict[str, str]:
         "TIEOUT_API_PEPPER": settings.api_pepper,
         "TIEOUT_PROVIDER_SECRETS": ",".join(settings.provider_secrets),
         "TIEOUT_API_PORT": str(settings.api_port),
+        "TIEOUT_API_PROCESSES": str(settings.api_processes),
         "TIEOUT_API_REQUESTS_PER_SECOND": str(settings.api_requests_per_second),
         "TIEOUT_API_REQUESTS_AT_ONCE": str(settings.api_requests_at_once),
         "TIEOUT_WEBHOOK_OPEN_HOSTS": ",".join(settings.webhook_open_hosts),
@@ -337,6 +340,7 @@ def _api(values: Mapping[str, str]) -> dict[str, Any]:
         "api_pepper": _pepper(values),
         "provider_secrets": _provider_secrets(values),
         "api_port": _integer("TIEOUT_API_PORT", values, 8080),
+        "api_processes": _integer("TIEOUT_API_PROCESSES", values, 1),
         "api_requests_per_second": _integer("TIEOUT_API_REQUESTS_PER_SECOND", values, 200),
         "api_requests_at_once": _integer("TIEOUT_API_REQUESTS_AT_ONCE", values, 64),
     }
