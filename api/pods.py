@@ -20,7 +20,8 @@ from psycopg_pool import PoolTimeout
 from api.positions import Position
 from contracts.errors import PodFencedError, StackError
 from contracts.settings import Settings
-from oltp.commands.execute import Command, CommandPod, build_command_pod, execute
+from oltp.commands.execute import Command, CommandPod, build_command_pod
+from oltp.commands.gathering import Gathering
 from oltp.directory import Placement, pod_of
 from oltp.gateway import PaymentGateway
 from oltp.transaction import Expected, Notes
@@ -68,6 +69,7 @@ class Pods:
         self._gateway = gateway
         self._lock = threading.Lock()
         self._pods: dict[str, CommandPod] = {}
+        self._gatherings: dict[str, Gathering] = {}
         self._homes: dict[str, _Home] = {}
 
     @property
@@ -85,6 +87,7 @@ class Pods:
                     gateway=self._gateway,
                     connections_max=CONNECTIONS_MAX,
                 )
+                self._gatherings[name] = Gathering(self._pods[name])
             return self._pods[name]
 
     def home(self, merchant_id: str) -> CommandPod:
@@ -114,8 +117,7 @@ class Pods:
         for attempt in range(FENCED_ATTEMPTS):
             pod, notes = self.home(command.merchant_id), Notes()
             try:
-                answer = execute(
-                    pod,
+                answer = self._gatherings[pod.pod].execute(
                     command,
                     idempotency_key=idempotency_key,
                     traceparent=traceparent,

@@ -83,7 +83,7 @@ select
     exists (select from claimed),
     (select directory_epoch from oltp.residents where merchant_id = %s),
     pg_current_xact_id()::text::bigint"""
-_END_OF_LOG = "select pg_current_wal_insert_lsn()::text"
+END_OF_LOG = "select pg_current_wal_insert_lsn()::text"
 _STORED = """
 select command, body_hash, response::text, field_hashes::text from oltp.idempotency_keys
 where merchant_id = %(merchant_id)s and idempotency_key = %(key)s
@@ -128,7 +128,7 @@ class Command(msgspec.Struct, Generic[Answer], frozen=True, kw_only=True, forbid
                 return stored_answer(opened, self)
             answer = self.run(tx)
             commit_with_answer(tx, self.merchant_id, answer)
-            end_of_log = tx.query(_END_OF_LOG) if tx.notes is not None and tx.xid else None
+            end_of_log = tx.query(END_OF_LOG) if tx.notes is not None and tx.xid else None
         if tx.notes is not None and end_of_log is not None and (row := end_of_log.fetchone()):
             tx.notes.lsn, tx.notes.xid = row[0], tx.xid
         return answer
