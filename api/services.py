@@ -14,6 +14,7 @@ from psycopg_pool import ConnectionPool
 
 from api.answers import Answers, build_answers
 from api.executors import Executors
+from api.gathered import Gathered
 from api.keys.looking import KeyLooks
 from api.keys.ring import KeyRing
 from api.keys.store import CONNECT_SECONDS_MAX, KeyStore, pooled_store
@@ -40,6 +41,7 @@ class Services:
 
     settings: Settings
     pods: Pods
+    gathered: Gathered
     shoppers: Shoppers
     models: ReadModels
     search: Search
@@ -81,6 +83,7 @@ def build_services(
     return Services(
         settings=settings,
         pods=pods,
+        gathered=Gathered(pods, executors),
         shoppers=build_shoppers(settings, pods),
         answers=build_answers(settings, pods),
         models=ReadModels(settings.read_models_reader_dsn or settings.read_models_dsn),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from functools import partial
 from typing import Annotated
 
 import msgspec
@@ -61,7 +62,7 @@ class Checkout(msgspec.Struct, frozen=True, kw_only=True):
     """Its status says whether the card was taken; null: nothing was to be authorized."""
 
 
-def check_out(call: Call) -> Answer:
+async def check_out(call: Call) -> Answer:
     """Place an order at the prices of this moment, hold its goods, and authorize its payment.
 
     A declined card is no error: the order stands, and its payment's status is `declined`. Authorize another card with
@@ -70,11 +71,14 @@ def check_out(call: Call) -> Answer:
     """
     body: CheckoutBody = call.body
     key = key_of(call.idempotency_key)
-    placed = call.services.pods.execute(_order(call, body), idempotency_key=f"checkout/{key}/order")
+    placed = await call.services.gathered.execute(
+        _order(call, body), idempotency_key=f"checkout/{key}/order", criticality=call.route.criticality
+    )
     order: OrderState = placed.answer
     if body.payment_token is None or order.total_minor == 0:
         return done_answer(call, placed, Checkout(order=order, payment=None))
-    return paid(call, placed, body.payment_token, f"checkout/{key}/payment")
+    pay = partial(paid, call, placed, body.payment_token, f"checkout/{key}/payment")
+    return await call.services.executors.run(call.route.work, pay, COMMAND_SECONDS, call.route.criticality)
 
 
 def paid(call: Call, placed: Done, payment_token: str, idempotency_key: str) -> Answer:

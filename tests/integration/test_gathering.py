@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,33 +19,39 @@ from contracts.errors import IdempotencyConflictError, InsufficientStockError, N
 from contracts.events.order import OrderState
 from contracts.waiting import wait_until
 from oltp.commands import gathering
+from oltp.commands.cancel_order import CancelOrder
 from oltp.commands.execute import Command
 from oltp.commands.gathering import ALONE_AFTER_FAILURE, AT_ONCE_MAX, Gathering
 from oltp.commands.place_order import PlaceOrder
-from oltp.transaction import Expected, Notes
-from tests.integration.shop import Shop, place_command
+from oltp.transaction import Notes
+from tests.integration.shop import MERCHANT, Shop, place_command
 
 
 @dataclass(kw_only=True)
 class Callers:
-    """Threads that give commands to one gathering, while a lock holds back the first transactions."""
+    """Callers of one gathering, while a lock holds back the first transactions."""
 
     shop: Shop
     gathering: Gathering
-    threads: ThreadPoolExecutor
+    loop: asyncio.AbstractEventLoop
     notes: dict[str, Notes] = field(default_factory=dict)
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def ask(self, command: Command[Any], key: str) -> Future[Any]:
         notes = self.notes.setdefault(key, Notes())
-        return self.threads.submit(self.gathering.execute, command, idempotency_key=key, notes=notes)
+        return asyncio.run_coroutine_threadsafe(
+            self.gathering.execute(command, idempotency_key=key, notes=notes), self.loop
+        )
 
     def place(self, number: str, *lines: tuple[str, int]) -> Future[OrderState]:
         return self.ask(place_command(lines or [("MUG", 1)], number), f"place {number}")
 
+    @property
+    def queue(self) -> Any:
+        return self.gathering._queues[PlaceOrder]
+
     def wait_for(self, waiting: int) -> None:
-        queue = self.gathering._queue(PlaceOrder)
-        wait_until(lambda: len(queue._waiting) == waiting, timeout_seconds=20, failure=lambda: "They do not wait.")
+        wait_until(lambda: len(self.queue._waiting) == waiting, timeout_seconds=20, failure=lambda: "They do not wait.")
 
     @contextmanager
     def held(self, waiting: int) -> Iterator[list[Future[OrderState]]]:
@@ -52,7 +60,7 @@ class Callers:
             other.execute("select from oltp.stock_slots where variant_id = %s for update", [self.shop.variants["MUG"]])
             under_way = [self.place(f"first-{next(self.numbers)}") for _ in range(AT_ONCE_MAX)]
             wait_until(
-                lambda: self.gathering._queue(PlaceOrder)._under_way == AT_ONCE_MAX,
+                lambda: self.gathering._queues and self.queue._under_way == AT_ONCE_MAX,
                 timeout_seconds=20,
                 failure=lambda: "They do not run.",
             )
@@ -71,8 +79,14 @@ class Callers:
 
 @pytest.fixture
 def callers(shop: Shop) -> Iterator[Callers]:
-    with ThreadPoolExecutor(12) as threads:
-        yield Callers(shop=shop, gathering=Gathering(shop.pod), threads=threads)
+    loop = asyncio.new_event_loop()
+    running = threading.Thread(target=loop.run_forever)
+    running.start()
+    with ThreadPoolExecutor(8) as threads:
+        yield Callers(shop=shop, gathering=Gathering(shop.pod, threads.submit), loop=loop)
+    loop.call_soon_threadsafe(loop.stop)
+    running.join(10)
+    loop.close()
 
 
 def test_those_that_wait_go_together(callers: Callers) -> None:
@@ -128,7 +142,7 @@ def test_after_a_failure_they_go_alone_for_a_while(callers: Callers) -> None:
     with callers.held(waiting=2):
         both = [callers.place("B1"), callers.place("B2", ("NONE", 1))]
     assert [order.exception() is None for order in both] == [True, False]
-    queue = callers.gathering._queue(PlaceOrder)
+    queue = callers.queue
     assert queue._alone == ALONE_AFTER_FAILURE
     for number in range(ALONE_AFTER_FAILURE):
         callers.place(f"C{number}", ("PEN", 1)).result()
@@ -141,11 +155,18 @@ def test_after_a_failure_they_go_alone_for_a_while(callers: Callers) -> None:
 
 def test_what_may_not_share_runs_at_once(callers: Callers) -> None:
     order = callers.shop.place(("PIN", 1))
-    expected = Expected(aggregate_type="order", aggregate_id=order.order_id, version=1)
     with callers.held(waiting=0):
-        command = place_command([("PIN", 1)], "B1")
-        placed = callers.gathering.execute(command, idempotency_key="b", expects=expected)
-    assert placed.order_number == "B1"
+        cancelled = callers.ask(CancelOrder(merchant_id=MERCHANT, order_id=order.order_id), "cancel")
+        assert cancelled.result(20).version == 2
+
+
+def test_who_stops_waiting_is_left_out(callers: Callers) -> None:
+    with callers.held(waiting=3):
+        gone, *others = [callers.place(f"B{number}") for number in range(3)]
+        callers.wait_for(3)
+        gone.cancel()
+    assert [order.result(20).order_number for order in others] == ["B1", "B2"]
+    assert callers.shop.query("select count(*) from oltp.orders where order_number = 'B0'") == [(0,)]
 
 
 def test_an_error_of_the_transaction_is_everybodys(callers: Callers, monkeypatch: pytest.MonkeyPatch) -> None:

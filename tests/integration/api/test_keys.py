@@ -9,13 +9,14 @@ from typing import Any
 import psycopg
 import pytest
 
+import api.pods
 from api.declaring import Role
 from api.keys.store import KeyStore, migrate_keys
 from api.pods import FENCED_ATTEMPTS, Pods
 from contracts.errors import ConflictError, NotFoundError, PodFencedError
 from contracts.settings import Settings
 from oltp.commands.cancel_order import CancelOrder
-from oltp.commands.gathering import Gathering
+from oltp.commands.execute import execute as command_execute
 from stack.composition.keys import key_store
 from tests.integration.api.conftest import Asked
 from tests.integration.conftest import Run
@@ -74,16 +75,16 @@ def test_the_last_use_is_written_about_once_a_minute(settings: Settings) -> None
 def test_a_command_follows_its_merchant_to_another_pod(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     order = asked.shop.place(("PIN", 1))
     command = CancelOrder(merchant_id=MERCHANT, order_id=order.order_id)
-    really, fenced, keys = Gathering.execute, [1], []
+    really, fenced, keys = command_execute, [1], []
 
-    def execute(gathering: Any, command: Any, **given: Any) -> Any:
+    def execute(pod: Any, command: Any, **given: Any) -> Any:
         keys.append(given["idempotency_key"])
         if fenced:
             fenced.pop()
             raise PodFencedError("It has moved.")
-        return really(gathering, command, **given)
+        return really(pod, command, **given)
 
-    monkeypatch.setattr(Gathering, "execute", execute)
+    monkeypatch.setattr(api.pods, "execute", execute)
     pods = Pods(asked.settings)
     pods.home(MERCHANT)
     done = pods.execute(command, idempotency_key="while-it-moves")
