@@ -6,7 +6,7 @@ Belongs here: how ids and keys are made, and the partition of a key. Does not be
 from __future__ import annotations
 
 import hashlib
-import os
+import secrets
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -16,10 +16,6 @@ from contracts.errors import InputError
 from contracts.text import visible
 
 NewId = Callable[[], uuid.UUID]
-
-_VERSION_7 = 0x7 << 76 | 0b10 << 62
-_RANDOM = ~(0xF << 76 | 0b11 << 62)
-"""All bits but those of version and variant."""
 
 PARTITION_FUNCTION = "md5-32-mod"
 """Name stored with every cut: a relay refuses to recompute a cut with another function."""
@@ -34,8 +30,13 @@ PARTITION_SQL = (
 def uuid7() -> uuid.UUID:
     """Return a new UUID version 7 (RFC 9562 section 5.7): 48 bits of Unix milliseconds, then random bits."""
     milliseconds = time.time_ns() // 1_000_000
-    value = (milliseconds & ((1 << 48) - 1)) << 80 | int.from_bytes(os.urandom(10), "big")
-    return uuid.UUID(int=value & _RANDOM | _VERSION_7)
+    random_bits = secrets.randbits(74)
+    value = (milliseconds & ((1 << 48) - 1)) << 80
+    value |= 0x7 << 76
+    value |= (random_bits >> 62) << 64
+    value |= 0b10 << 62
+    value |= random_bits & ((1 << 62) - 1)
+    return uuid.UUID(int=value)
 
 
 def aggregate_key(merchant_id: str, aggregate_type: str, aggregate_id: str) -> str:

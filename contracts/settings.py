@@ -167,12 +167,12 @@ class Settings:
         raise SettingsError(f"Pod {name!r} is not configured; known pods: {known}.")
 
 
-WEBHOOK_NUMBERS = {
+SERVING_NUMBERS = {
     item.name: item.default
     for item in fields(Settings)
-    if item.name.startswith("webhook_") and isinstance(item.default, int)
+    if item.name.startswith(("api_", "webhook_")) and isinstance(item.default, int)
 }
-"""The settings of webhooks that are whole numbers, with their defaults."""
+"""The settings of the HTTP interface and of webhooks that are whole numbers, with their defaults."""
 
 
 def parse_settings(values: Mapping[str, str]) -> Settings:
@@ -268,12 +268,8 @@ def as_values(settings: Settings) -> dict[str, str]:
         "TIEOUT_CART_AGE_DAYS": str(settings.cart_age_days),
         "TIEOUT_API_PEPPER": settings.api_pepper,
         "TIEOUT_PROVIDER_SECRETS": ",".join(settings.provider_secrets),
-        "TIEOUT_API_PORT": str(settings.api_port),
-        "TIEOUT_API_PROCESSES": str(settings.api_processes),
-        "TIEOUT_API_REQUESTS_PER_SECOND": str(settings.api_requests_per_second),
-        "TIEOUT_API_REQUESTS_AT_ONCE": str(settings.api_requests_at_once),
         "TIEOUT_WEBHOOK_OPEN_HOSTS": ",".join(settings.webhook_open_hosts),
-        **{f"TIEOUT_{name.upper()}": str(getattr(settings, name)) for name in WEBHOOK_NUMBERS},
+        **{f"TIEOUT_{name.upper()}": str(getattr(settings, name)) for name in SERVING_NUMBERS},
     }
     if (store := settings.object_store) is not None:
         values |= {
@@ -317,13 +313,11 @@ def _backup_folder(path: str, var_dir: Path, store: ObjectStore | None) -> Path 
 
 def _serving(values: Mapping[str, str]) -> dict[str, Any]:
     """Return the settings of what serves shops: carts, the HTTP interface and webhooks."""
-    return {**_carts(values), **_api(values), **_webhooks(values)}
-
-
-def _webhooks(values: Mapping[str, str]) -> dict[str, Any]:
+    numbers = {name: _integer(f"TIEOUT_{name.upper()}", values, default) for name, default in SERVING_NUMBERS.items()}
+    secrets = {"api_pepper": _pepper(values), "provider_secrets": _provider_secrets(values)}
     hosts = values.get("TIEOUT_WEBHOOK_OPEN_HOSTS", "").split(",")
-    numbers = {name: _integer(f"TIEOUT_{name.upper()}", values, default) for name, default in WEBHOOK_NUMBERS.items()}
-    return {"webhook_open_hosts": tuple(host.strip().lower() for host in hosts if host.strip()), **numbers}
+    open_hosts = tuple(host.strip().lower() for host in hosts if host.strip())
+    return {**_carts(values), **numbers, **secrets, "webhook_open_hosts": open_hosts}
 
 
 def _carts(values: Mapping[str, str]) -> dict[str, Any]:
@@ -332,17 +326,6 @@ def _carts(values: Mapping[str, str]) -> dict[str, Any]:
         "carts_queued_max": _integer("TIEOUT_CARTS_QUEUED_MAX", values, CARTS_QUEUED_MAX),
         "cart_write_ms": _integer("TIEOUT_CART_WRITE_MS", values, CART_WRITE_MS, at_least=20),
         "cart_age_days": _integer("TIEOUT_CART_AGE_DAYS", values, CART_AGE_DAYS),
-    }
-
-
-def _api(values: Mapping[str, str]) -> dict[str, Any]:
-    return {
-        "api_pepper": _pepper(values),
-        "provider_secrets": _provider_secrets(values),
-        "api_port": _integer("TIEOUT_API_PORT", values, 8080),
-        "api_processes": _integer("TIEOUT_API_PROCESSES", values, 1),
-        "api_requests_per_second": _integer("TIEOUT_API_REQUESTS_PER_SECOND", values, 200),
-        "api_requests_at_once": _integer("TIEOUT_API_REQUESTS_AT_ONCE", values, 64),
     }
 
 
