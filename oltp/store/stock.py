@@ -12,7 +12,7 @@ Belongs here: changes of stock levels. Does not belong here: reservations (`oltp
 `oltp/store/rows.py`); a command that saves a reservation must change the counters by the same units.
 
 A level is one counter, or several (slots) for a hot variant: buyers lock any of them, so they do not wait for each
-other. `oltp.move_stock` finds the slots that have the units (`0021_stock_slots.sql`); callers need not know.
+other. `oltp.move_stock` finds the slots that have the units (`0027_cheaper_orders.sql`); callers need not know.
 
 Many transactions update the same counters, and their rows stay locked until the commit; so call these functions last.
 Errors are raised at the next fetch or at the commit: InsufficientStockError (names the variant), NotFoundError for a
