@@ -5,7 +5,8 @@
 Belongs here: processes that serve on a socket (two, as TIEOUT_API_PROCESSES=2 starts them), asked by several
 connections; requests that schemathesis makes, by the ten thousand. Does not belong here: commands under concurrency
 (`bench/commands.py`). Processor time is that of the serving processes and of PostgreSQL; the clients' stands beside the
-rates, which are compared with pgbench's right after.
+rates, which are compared with pgbench's right after. pgbench commits each order by itself; over HTTP, orders that come
+at once share a transaction (`oltp/commands/gathering.py`), and the figures say how many.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from pathlib import Path
 from statistics import median
 
 import psutil
+import psycopg
 
 from api.declaring import Role
 from api.keys.store import migrate_keys
@@ -53,7 +55,7 @@ from stack.upkeep.serving import run_api
 
 CONNECTIONS = 8
 PROCESSES = 2
-CLIENTS = 16
+CLIENTS = 32
 """Connections of the rates, over HTTP and of pgbench: the kernel divides few connections unevenly among processes."""
 ROUNDS = 3
 SKUS, LINES = 300, 3
@@ -96,7 +98,8 @@ def measure(*, orders: int = 1_000, reads: int = 4_000, cases: int = 20_000) -> 
             bare = cost_of(served.server, lambda: _bare(pod, orders))
         _checkouts(served, orders // 10 or 1)
         checkout = _cost(served, lambda: _checkouts(served, orders))
-        rates = [_rates(served, orders) for _ in range(ROUNDS)]
+        with _per_transaction(served) as shared:
+            rates = [_rates(served, orders) for _ in range(ROUNDS)]
         costs = {
             name: _cost(served, lambda path=path: _reads(served, path, reads))  # type: ignore[misc]
             for name, path in {
@@ -111,6 +114,7 @@ def measure(*, orders: int = 1_000, reads: int = 4_000, cases: int = 20_000) -> 
     ratio = (checkout.client + checkout.server) / (bare.client + bare.server)
     found.append(Figure(name="ratio", value=ratio, unit="", goal=f"<= {RATIO_MAX}", is_met=ratio <= RATIO_MAX))
     found += _rate_figures(rates, orders)
+    found.append(Figure(name="orders of a transaction over HTTP", value=shared[0], unit=""))
     return [*found, *([_generated(cases)] if cases else [])]
 
 
@@ -121,6 +125,22 @@ def _rates(served: Served, orders: int) -> tuple[Asked, Run]:
     with build_command_pod(settings, connections_max=1) as pod:
         script = placing_script(settings, pod, lines=LINES, skus=SKUS)
     return over_http, run_pgbench(settings, script.pipelined(), clients=CLIENTS, seconds=over_http.seconds)
+
+
+@contextmanager
+def _per_transaction(served: Served) -> Iterator[list[float]]:
+    """Yield a list that holds, after the block, how many orders a transaction of the block's checkouts had."""
+    shared: list[float] = []
+    query = """
+    select count(*)::float / count(distinct outbox.xid::text) from oltp.outbox
+    inner join oltp.orders on aggregate_id = order_id::text
+    where aggregate_type = 'order' and order_number like 'W%%' and position > %s
+    """
+    with psycopg.connect(served.settings.pods[0].reader_dsn, autocommit=True) as connection:
+        row = connection.execute("select coalesce(max(position), 0) from oltp.outbox").fetchone()
+        yield shared
+        share = connection.execute(query, row).fetchone()
+        shared.append(share[0] if share else 0.0)
 
 
 def _rate_figures(rates: Sequence[tuple[Asked, Run]], orders: int) -> list[Figure]:
