@@ -62,5 +62,5 @@ class Gathered:
     def _gathering(self, pod: CommandPod) -> Gathering:
         name = (asyncio.get_running_loop(), pod.pod)
         if name not in self._gatherings:
-            self._gatherings[name] = Gathering(pod, partial(self._executors.submit, self._work))
+            self._gatherings[name] = Gathering(pod, lambda job: self._executors.submit(self._work, job))
         return self._gatherings[name]

@@ -51,7 +51,7 @@ def rows_of(settings: PodSettings) -> dict[str, int]:
     """Return the number of rows of each table of the pod."""
     with psycopg.connect(settings.owner_dsn) as connection:
         counts = " union all ".join(text for (text,) in connection.execute(_TABLES).fetchall())
-        return dict(connection.execute(counts.encode()).fetchall())
+        return {str(name): int(number) for name, number in connection.execute(counts.encode()).fetchall()}
 
 
 def added(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:

@@ -83,7 +83,7 @@ def callers(shop: Shop) -> Iterator[Callers]:
     running = threading.Thread(target=loop.run_forever)
     running.start()
     with ThreadPoolExecutor(8) as threads:
-        yield Callers(shop=shop, gathering=Gathering(shop.pod, threads.submit), loop=loop)
+        yield Callers(shop=shop, gathering=Gathering(shop.pod, lambda job: threads.submit(job)), loop=loop)
     loop.call_soon_threadsafe(loop.stop)
     running.join(10)
     loop.close()
