@@ -47,7 +47,8 @@ class Gathered:
     async def _home(self, merchant_id: str) -> CommandPod:
         if (known := self._pods.known_home(merchant_id)) is not None:
             return known
-        return await self._in_thread(partial(self._pods.home, merchant_id))
+        home: CommandPod = await self._in_thread(partial(self._pods.home, merchant_id))
+        return home
 
     async def _located(self, done: Done, notes: Notes) -> Done:
         """Return it with its position; that of a stored answer has to be asked for."""

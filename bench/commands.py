@@ -283,6 +283,8 @@ def placing_script(settings: PodSettings, pod: CommandPod, *, lines: int, skus: 
         before = rows_of(settings)
         execute(recording, place(items, number), idempotency_key=key)
         rows = added(before, rows_of(settings))
+        if "orders" not in rows:
+            raise SystemExit("The recorded command placed no order: its ids were used before, so record it once.")
         prelude = "\n".join(
             f"\\set item{line} random({FIRST_NUMBER + item}, {FIRST_NUMBER + item + share - 1})"
             for line, item in enumerate(items)

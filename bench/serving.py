@@ -35,7 +35,7 @@ from api.keys.store import migrate_keys
 from bench.asking import Asked, ask_all
 from bench.commands import LOCATION, MERCHANT, open_shop, place, placing_script
 from bench.figures import Figure, measured
-from bench.pgbench import Run, run_pgbench
+from bench.pgbench import Run, Script, run_pgbench
 from bench.processor import Cost, cost_of, server_seconds
 from bench.servers import own_postgres
 from contracts.settings import PodSettings, Settings
@@ -98,8 +98,10 @@ def measure(*, orders: int = 1_000, reads: int = 4_000, cases: int = 20_000) -> 
             bare = cost_of(served.server, lambda: _bare(pod, orders))
         _checkouts(served, orders // 10 or 1)
         checkout = _cost(served, lambda: _checkouts(served, orders))
+        with build_command_pod(served.settings.pods[0], connections_max=1) as pod:
+            script = placing_script(served.settings.pods[0], pod, lines=LINES, skus=SKUS).pipelined()
         with _per_transaction(served) as shared:
-            rates = [_rates(served, orders) for _ in range(ROUNDS)]
+            rates = [_rates(served, script, orders) for _ in range(ROUNDS)]
         costs = {
             name: _cost(served, lambda path=path: _reads(served, path, reads))  # type: ignore[misc]
             for name, path in {
@@ -118,13 +120,11 @@ def measure(*, orders: int = 1_000, reads: int = 4_000, cases: int = 20_000) -> 
     return [*found, *([_generated(cases)] if cases else [])]
 
 
-def _rates(served: Served, orders: int) -> tuple[Asked, Run]:
+def _rates(served: Served, script: Script, orders: int) -> tuple[Asked, Run]:
     """Return what asking for checkouts took, and pgbench with the same statements, right after."""
     (settings,) = served.settings.pods
     over_http = _checkouts(served, orders, CLIENTS)
-    with build_command_pod(settings, connections_max=1) as pod:
-        script = placing_script(settings, pod, lines=LINES, skus=SKUS)
-    return over_http, run_pgbench(settings, script.pipelined(), clients=CLIENTS, seconds=over_http.seconds)
+    return over_http, run_pgbench(settings, script, clients=CLIENTS, seconds=over_http.seconds)
 
 
 @contextmanager

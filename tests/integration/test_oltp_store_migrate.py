@@ -137,7 +137,7 @@ def test_new_rows_in_other_statuses_than_those_of_a_beginning_are_looked_at(migr
     ):
         beginnings.setdefault(f"oltp.{table}", set()).add(str(status))
     left_out = {
-        str(table): set(re.findall(r"'{(.*)}'::text", condition)[0].split(","))
+        str(table): set(re.findall(r"'{(.*)}'::text", str(condition))[0].split(","))
         for table, condition in _rows(
             migrated,
             "select tgrelid::regclass::text, pg_get_triggerdef(oid) from pg_trigger "

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from api.app import build_app
 from contracts.settings import Settings
 from contracts.waiting import wait_until
 from stack.ports import LOOPBACK, free_port
@@ -28,10 +29,9 @@ def test_each_process_is_a_worker_of_the_same_port(api_settings: Settings) -> No
 def test_servers_share_a_port(api_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     settings, port = replace(api_settings, api_processes=2), free_port()
     answered: dict[str, int] = {}
-    build = serving.build_app
 
     def counting(services: object) -> object:
-        app, name = build(services), threading.current_thread().name  # type: ignore[arg-type]
+        app, name = build_app(services), threading.current_thread().name  # type: ignore[arg-type]
 
         async def counted(scope: dict[str, object], receive: object, send: object) -> None:
             if scope["type"] == "http":
