@@ -23,7 +23,7 @@ from starlette.responses import Response
 
 from api.bodies import parsed, parsed_query, read_body, require_json
 from api.calls import Answer, Call, Caller
-from api.declaring import Route, Work
+from api.declaring import Route
 from api.middleware import request_id_of
 from api.provider_signatures import HEADER as SIGNATURE
 from api.provider_signatures import require_signed
@@ -31,7 +31,6 @@ from api.services import Services
 from contracts.errors import DeadlineError, ForbiddenError, InputError, KeyMissingError, UnauthenticatedError
 from contracts.limits import IDEMPOTENCY_KEY
 
-IDENTITY_SECONDS_MAX = 6.0
 _ETAG = re.compile(r'(?:W/)?"(\d{1,15})"')
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -64,11 +63,7 @@ async def _caller(route: Route, services: Services, request: Request) -> Caller 
     scheme, _, text = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not text.strip():
         raise UnauthenticatedError("This path needs an API key: `Authorization: Bearer <key>`.")
-    text = text.strip()
-    caller = services.ring.remembered(text)
-    if caller is None:
-        look_up = partial(services.ring.caller, text)
-        caller = await services.executors.run(Work.IDENTITY, look_up, IDENTITY_SECONDS_MAX)
+    caller = await services.looks.caller(text.strip())
     if caller.role not in route.roles:
         allowed = " or ".join(sorted(route.roles))
         raise ForbiddenError(f"This needs a key of the role {allowed}; this key's role is {caller.role}.")

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 from api.declaring import Criticality, Work
@@ -62,7 +63,7 @@ class Executors:
         After the deadline the function is not started any more; one that has begun ends by itself.
         """
         self._enter(work, criticality)
-        future = self._pools[work].submit(function)
+        future = self.submit(work, function)
         # The place is free when the thread is, not when the caller gives up.
         future.add_done_callback(lambda _: self._leave(work))
         try:
@@ -71,6 +72,19 @@ class Executors:
             if not future.cancelled() and future.done() and (error := future.exception()) is not None:
                 raise error from None
             raise DeadlineError(f"There was no answer within {seconds:g} s.") from None
+
+    def submit(self, work: Work, function: Callable[[], Result]) -> Future[Result]:
+        """Run a function in a thread of this class, for somebody who has a place."""
+        return self._pools[work].submit(function)
+
+    @contextmanager
+    def place(self, work: Work, criticality: Criticality) -> Iterator[None]:
+        """Hold a place of this class during the block; OverloadedError when too many wait."""
+        self._enter(work, criticality)
+        try:
+            yield
+        finally:
+            self._leave(work)
 
     def close(self) -> None:
         """Refuse what waits, and wait for what runs."""

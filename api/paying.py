@@ -129,7 +129,7 @@ def check_payment(body: PaidBody) -> None:
 def paid(call: Call, placed: Done, body: PaidBody, idempotency_key: str) -> Answer:
     """Pay an order that was placed, as its body says; return the answer with both."""
     order: OrderState = placed.answer
-    command = _payment_of(order, body)
+    command = payment_of(order, body)
     if command is None:
         return done_answer(call, placed, Checkout(order=order, payment=None))
     try:
@@ -162,7 +162,7 @@ def due_of(order: OrderState, payment: PaymentState) -> Due | None:
     return _open(order, left_minor, "The gift card does not hold enough.") if left_minor else None
 
 
-def _payment_of(order: OrderState, body: PaidBody) -> Command[PaymentState] | None:
+def payment_of(order: OrderState, body: PaidBody) -> Command[PaymentState] | None:
     """Return the command that pays the order; None when nothing is to be paid now."""
     if order.total_minor == 0:
         return None

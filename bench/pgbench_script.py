@@ -1,7 +1,7 @@
 """The statements of a command as a pgbench script, to measure the same work without Python.
 
 Belongs here: recording the statements of one execution of a command, and rendering them with new ids per transaction.
-Does not belong here: running pgbench and comparing (`bench/commands.py`).
+Does not belong here: running pgbench (`bench/pgbench.py`), comparing (`bench/commands.py`).
 
 Every id of the recorded execution is replaced by an expression with pgbench variables, so that each transaction of the
 script writes its own rows. The script is for prepared mode (`pgbench --protocol=prepared`): as with the commands,
@@ -80,7 +80,9 @@ def render(recorder: Recorder, prelude: str, replace: Mapping[str, str], connect
             position = match.end()
         yield False, text[position:]
 
-    statements = [_bound(text, params, pieces, connection) for text, params in recorder.statements]
+    # The script has its own commit, as it has its own begin, which the recorder does not see.
+    recorded = [(text, params) for text, params in recorder.statements if text != "commit"]
+    statements = [_bound(text, params, pieces, connection) for text, params in recorded]
     return "\n".join([PRELUDE, prelude, "begin;", *statements, "commit;", ""])
 
 

@@ -2,9 +2,11 @@
 
     python -m bench.serving [--orders N] [--reads N] [--cases N] [--json]
 
-Belongs here: one process that serves on a socket, asked by eight connections; requests that schemathesis makes, by the
-ten thousand. Does not belong here: commands under concurrency (`bench/commands.py`). Processor time is that of the
-serving process and of PostgreSQL; the clients' is not counted. Rates are compared with pgbench's right after.
+Belongs here: processes that serve on a socket (two, as TIEOUT_API_PROCESSES=2 starts them), asked by several
+connections; requests that schemathesis makes, by the ten thousand. Does not belong here: commands under concurrency
+(`bench/commands.py`). Processor time is that of the serving processes and of PostgreSQL; the clients' stands beside the
+rates, which are compared with pgbench's right after. pgbench commits each order by itself; over HTTP, orders that come
+at once share a transaction (`oltp/commands/gathering.py`), and the figures say how many.
 """
 
 from __future__ import annotations
@@ -13,12 +15,10 @@ import json
 import multiprocessing
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,20 +28,14 @@ from pathlib import Path
 from statistics import median
 
 import psutil
+import psycopg
 
 from api.declaring import Role
 from api.keys.store import migrate_keys
-from bench.commands import (
-    LOCATION,
-    MERCHANT,
-    Load,
-    open_shop,
-    pgbench_rate,
-    pipelined,
-    place,
-    placing_script,
-)
+from bench.asking import Asked, ask_all
+from bench.commands import LOCATION, MERCHANT, open_shop, place, placing_script
 from bench.figures import Figure, measured
+from bench.pgbench import Run, Script, run_pgbench
 from bench.processor import Cost, cost_of, server_seconds
 from bench.servers import own_postgres
 from contracts.settings import PodSettings, Settings
@@ -60,6 +54,9 @@ from stack.settings import ROOT
 from stack.upkeep.serving import run_api
 
 CONNECTIONS = 8
+PROCESSES = 2
+CLIENTS = 32
+"""Connections of the rates, over HTTP and of pgbench: the kernel divides few connections unevenly among processes."""
 ROUNDS = 3
 SKUS, LINES = 300, 3
 RATIO_MAX = 1.25
@@ -70,11 +67,11 @@ PGBENCH_SHARE_MIN = 0.6
 
 @dataclass(frozen=True, kw_only=True)
 class Served:
-    """A serving process, and how to ask it."""
+    """Serving processes, and how to ask them."""
 
     settings: Settings
     server: EmbeddedPostgres
-    process_id: int
+    process_ids: tuple[int, ...]
     port: int
     key: str
     product: str
@@ -88,7 +85,10 @@ def measure(*, orders: int = 1_000, reads: int = 4_000, cases: int = 20_000) -> 
             bare = cost_of(served.server, lambda: _bare(pod, orders))
         _checkouts(served, orders // 10 or 1)
         checkout = _cost(served, lambda: _checkouts(served, orders))
-        rates = [_rates(served, orders) for _ in range(ROUNDS)]
+        with build_command_pod(served.settings.pods[0], connections_max=1) as pod:
+            script = placing_script(served.settings.pods[0], pod, lines=LINES, skus=SKUS).pipelined()
+        with _per_transaction(served) as shared:
+            rates = [_rates(served, script, orders) for _ in range(ROUNDS)]
         costs = {
             name: _cost(served, lambda path=path: _reads(served, path, reads))  # type: ignore[misc]
             for name, path in {
@@ -102,28 +102,46 @@ def measure(*, orders: int = 1_000, reads: int = 4_000, cases: int = 20_000) -> 
     found += _figures("checkout of the same order over HTTP", checkout, orders)
     ratio = (checkout.client + checkout.server) / (bare.client + bare.server)
     found.append(Figure(name="ratio", value=ratio, unit="", goal=f"<= {RATIO_MAX}", is_met=ratio <= RATIO_MAX))
-    found += _rate_figures(rates)
+    found += _rate_figures(rates, orders)
+    found.append(Figure(name="orders of a transaction over HTTP", value=shared[0], unit=""))
     return [*found, *([_generated(cases)] if cases else [])]
 
 
-def _rates(served: Served, orders: int) -> tuple[float, float]:
-    """Return the checkouts per second over HTTP, and those of pgbench with the same statements, right after."""
+def _rates(served: Served, script: Script, orders: int) -> tuple[Asked, Run]:
+    """Return what asking for checkouts took, and pgbench with the same statements, right after."""
     (settings,) = served.settings.pods
-    started = time.perf_counter()
-    _checkouts(served, orders)
-    over_http = orders / (time.perf_counter() - started)
-    with build_command_pod(settings, connections_max=1) as pod:
-        script = pipelined(placing_script(settings, pod, lines=LINES, skus=SKUS))
-    load = Load(clients=CONNECTIONS, processes=1, lines=LINES, skus=SKUS, seconds=max(1.0, orders / over_http))
-    return over_http, pgbench_rate(settings, script, load)
+    over_http = _checkouts(served, orders, CLIENTS)
+    return over_http, run_pgbench(settings, script, clients=CLIENTS, seconds=over_http.seconds)
 
 
-def _rate_figures(rates: Sequence[tuple[float, float]]) -> list[Figure]:
-    share = median(over_http / reference for over_http, reference in rates)
+@contextmanager
+def _per_transaction(served: Served) -> Iterator[list[float]]:
+    """Yield a list that holds, after the block, how many orders a transaction of the block's checkouts had."""
+    shared: list[float] = []
+    query = """
+    select count(*)::float / count(distinct outbox.xid::text) from oltp.outbox
+    inner join oltp.orders on aggregate_id = order_id::text
+    where aggregate_type = 'order' and order_number like 'W%%' and position > %s
+    """
+    with psycopg.connect(served.settings.pods[0].reader_dsn, autocommit=True) as connection:
+        row = connection.execute("select coalesce(max(position), 0) from oltp.outbox").fetchone()
+        yield shared
+        share = connection.execute(query, row).fetchone()
+        shared.append(share[0] if share else 0.0)
+
+
+def _rate_figures(rates: Sequence[tuple[Asked, Run]], orders: int) -> list[Figure]:
+    over_http = [orders / asked.seconds for asked, _ in rates]
+    reference = [run.per_second for _, run in rates]
+    share = median(one / other for one, other in zip(over_http, reference, strict=True))
+    clients = median(asked.client / orders * 1e6 for asked, _ in rates)
     goal = f">= {PGBENCH_SHARE_MIN}"
+    name, compared = f"checkouts over HTTP, {PROCESSES} processes", "pgbench, same statements, pipelined"
     return [
-        Figure(name="checkouts over HTTP", value=median(pair[0] for pair in rates), unit="orders/s"),
-        Figure(name="pgbench, same statements, pipelined", value=median(pair[1] for pair in rates), unit="orders/s"),
+        Figure(name=name, value=median(over_http), unit="orders/s"),
+        Figure(name=f"{name}: clients", value=clients, unit="us"),
+        Figure(name=compared, value=median(reference), unit="orders/s"),
+        Figure(name=f"{compared}: clients", value=median(run.client_us for _, run in rates), unit="us"),
         Figure(name="ratio", value=share, unit="", goal=goal, is_met=share >= PGBENCH_SHARE_MIN),
     ]
 
@@ -137,7 +155,7 @@ def _figures(name: str, cost: Cost, number: int) -> list[Figure]:
 
 @contextmanager
 def serving() -> Iterator[Served]:
-    """Yield a process that serves one shop in one pod with fsync on; stop and delete everything afterwards."""
+    """Yield processes that serve one shop in one pod with fsync on; stop and delete everything afterwards."""
     with own_postgres() as (server, _), tempfile.TemporaryDirectory() as folder:
         settings = _settings(server, Path(folder))
         with build_command_pod(settings.pods[0], control_dsn=settings.control_dsn) as pod:
@@ -146,25 +164,33 @@ def serving() -> Iterator[Served]:
                 row = connection.execute("select product_id::text from oltp.products").fetchone()
         made = key_store(settings).create(Role.STOREFRONT, MERCHANT, "bench")
         port = free_port()
-        child = multiprocessing.get_context("spawn").Process(target=_serve, args=(settings, port))
-        child.start()
+        context = multiprocessing.get_context("spawn")
+        children = [context.Process(target=_serve, args=(settings, port)) for _ in range(PROCESSES)]
+        for child in children:
+            child.start()
         try:
             wait_until(
-                lambda: is_ready(f"http://{LOOPBACK}:{port}"),
+                lambda: all(_listens(child.pid) for child in children) and is_ready(f"http://{LOOPBACK}:{port}"),
                 timeout_seconds=60,
                 failure=lambda: "The interface does not answer.",
             )
             yield Served(
                 settings=settings,
                 server=server,
-                process_id=child.pid or 0,
+                process_ids=tuple(child.pid or 0 for child in children),
                 port=port,
                 key=made.text or "",
                 product=row[0] if row else "",
             )
         finally:
-            child.terminate()
-            child.join(30)
+            for child in children:
+                child.terminate()
+            for child in children:
+                child.join(30)
+
+
+def _listens(process_id: int | None) -> bool:
+    return any(one.status == psutil.CONN_LISTEN for one in psutil.Process(process_id).net_connections("tcp4"))
 
 
 def _settings(server: EmbeddedPostgres, folder: Path) -> Settings:
@@ -194,6 +220,7 @@ def _settings(server: EmbeddedPostgres, folder: Path) -> Settings:
         lake_data_path=str(folder),
         lake_backup_path=folder,
         api_pepper="only for a measurement, on this machine",
+        api_processes=PROCESSES,
         api_requests_per_second=1_000_000,
     )
 
@@ -204,14 +231,16 @@ def _serve(settings: Settings, port: int) -> None:
     run_api(settings, stop, port=port)
 
 
-def _cost(served: Served, work: Callable[[], None]) -> Cost:
-    """Return the processor time of the serving process and of PostgreSQL for some work."""
-    process = psutil.Process(served.process_id)
-    before, behind = process.cpu_times(), server_seconds(served.server)
+def _cost(served: Served, work: Callable[[], object]) -> Cost:
+    """Return the processor time of the serving processes and of PostgreSQL for some work."""
+    before, behind = _serving_seconds(served), server_seconds(served.server)
     work()
-    after = process.cpu_times()
-    client = after.user + after.system - before.user - before.system
-    return Cost(client=client, server=server_seconds(served.server) - behind)
+    return Cost(client=_serving_seconds(served) - before, server=server_seconds(served.server) - behind)
+
+
+def _serving_seconds(served: Served) -> float:
+    times = [psutil.Process(process_id).cpu_times() for process_id in served.process_ids]
+    return sum(one.user + one.system for one in times)
 
 
 def _bare(pod: CommandPod, number: int) -> None:
@@ -227,63 +256,25 @@ def _items(index: int) -> list[int]:
     return [(index * LINES + line) % SKUS for line in range(LINES)]
 
 
-def _checkouts(served: Served, number: int) -> None:
+def _checkouts(served: Served, number: int, connections: int = CONNECTIONS) -> Asked:
     def body(index: int) -> bytes:
         lines = [{"sku": line.sku, "quantity": 1} for line in place(_items(index), "n").lines]
         return json.dumps({"lines": lines, "location_id": LOCATION, "customer_id": "c"}).encode()
 
-    _ask_all(served, number, "POST", "/v1/checkouts", body, 201)
+    requests = [_request(served, "POST", "/v1/checkouts", body(index)) for index in range(number)]
+    return ask_all(served.port, requests, connections=connections, status=201)
 
 
-def _reads(served: Served, path: str, number: int) -> None:
-    _ask_all(served, number, "GET", path, lambda _: b"", 200)
-
-
-def _ask_all(served: Served, number: int, method: str, path: str, body: Callable[[int], bytes], status: int) -> None:
-    """Ask over several connections; SystemExit when an answer has another status."""
-
-    def ask(first: int) -> None:
-        with socket.create_connection((LOOPBACK, served.port), timeout=60) as connection:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            for index in range(first, number, CONNECTIONS):
-                connection.sendall(_request(served, method, path, body(index)))
-                found, text = _answer(connection)
-                if found != status:
-                    raise SystemExit(f"{path} answered {found}: {text[:200]!r}")
-
-    with ThreadPoolExecutor(CONNECTIONS) as pool:
-        list(pool.map(ask, range(CONNECTIONS)))
+def _reads(served: Served, path: str, number: int) -> Asked:
+    request = _request(served, "GET", path, b"")
+    return ask_all(served.port, [request] * number, connections=CONNECTIONS, status=200)
 
 
 def _request(served: Served, method: str, path: str, body: bytes) -> bytes:
-    """Return the bytes of a request. The clients share the processors with the server: `http.client` would take more of
-    them.
-    """
     lines = [f"{method} {path} HTTP/1.1", f"Host: {LOOPBACK}:{served.port}", f"Authorization: Bearer {served.key}"]
     if method == "POST":
         lines += ["Content-Type: application/json", f"Content-Length: {len(body)}", f"Idempotency-Key: {uuid.uuid4()}"]
     return "\r\n".join([*lines, "", ""]).encode() + body
-
-
-def _answer(connection: socket.socket) -> tuple[int, bytes]:
-    """Return the status and the body of the next answer, which states its length."""
-    read = b""
-    while b"\r\n\r\n" not in read:
-        read += _some(connection)
-    head, _, text = read.partition(b"\r\n\r\n")
-    (length,) = [
-        int(line.partition(b":")[2]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")
-    ]
-    while len(text) < length:
-        text += _some(connection)
-    return int(head.split(b" ", 2)[1]), text
-
-
-def _some(connection: socket.socket) -> bytes:
-    read = connection.recv(1 << 16)
-    if not read:
-        raise SystemExit("The interface has closed a connection.")
-    return read
 
 
 def _generated(cases: int) -> Figure:

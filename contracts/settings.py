@@ -130,6 +130,8 @@ class Settings:
     generated one below `var_dir`."""
     api_port: int = 8080
     """The preferred port of the HTTP interface on loopback; another one is taken when it is not free."""
+    api_processes: int = 1
+    """How many processes serve the HTTP interface; each uses one processor at most."""
     api_requests_per_second: int = 200
     """How often one API key may ask a process of the HTTP interface, over time; twice that at once after a pause."""
     api_requests_at_once: int = 64

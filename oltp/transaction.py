@@ -80,8 +80,8 @@ class CommandTransaction(msgspec.Struct, frozen=True, kw_only=True):
     new_uuid: NewId
     directory_epoch: int = FIRST_DIRECTORY_EPOCH
     """Since when, in epochs of the directory, the merchant lives in the pod; its events say so."""
-    foreseen: dict[str, Callable[[], Any]] = msgspec.field(default_factory=dict)
-    """What `Command.foresee` has asked, by name: functions that wait for the answers."""
+    foreseen: Row = ()
+    """The answers to what `Command.foresee` returned, in its order; empty: nothing was foreseen."""
     last: list[tuple[bytes, Sequence[Any]]] = msgspec.field(default_factory=list)
     """Statements that `query_last` keeps back until just before the commit."""
     notes: Notes | None = None

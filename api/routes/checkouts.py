@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from functools import partial
 from typing import Annotated
 
 import msgspec
@@ -15,7 +16,7 @@ import msgspec
 from api.calls import Answer, Call
 from api.commands import COMMAND_SECONDS, command_route
 from api.declaring import Criticality, Route, Work
-from api.paying import Checkout, check_payment, paid
+from api.paying import Checkout, check_payment, paid, payment_of
 from api.roles import STOREFRONTS
 from contracts.errors import ConflictError, GatewayError, InsufficientStockError
 from contracts.limits import LINES, CustomerId, OrderNumber, PaymentToken, Quantity, StoredName, Uuid
@@ -55,7 +56,7 @@ class CheckoutBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """The gift card that pays, wholly or in part."""
 
 
-def check_out(call: Call) -> Answer:
+async def check_out(call: Call) -> Answer:
     """Place an order at the prices of this moment, hold its goods, and pay it or wait for its money.
 
     With `payment_method`, `due` of the answer says what is to be done: which amount the customer transfers to which
@@ -66,8 +67,13 @@ def check_out(call: Call) -> Answer:
     body: CheckoutBody = call.body
     check_payment(body)
     key = key_of(call.idempotency_key)
-    placed = call.services.pods.execute(_order(call, body), idempotency_key=f"checkout/{key}/order")
-    return paid(call, placed, body, f"checkout/{key}/payment")
+    placed = await call.services.gathered.execute(
+        _order(call, body), idempotency_key=f"checkout/{key}/order", criticality=call.route.criticality
+    )
+    pay = partial(paid, call, placed, body, f"checkout/{key}/payment")
+    if payment_of(placed.answer, body) is None:
+        return pay()
+    return await call.services.executors.run(call.route.work, pay, COMMAND_SECONDS, call.route.criticality)
 
 
 def key_of(idempotency_key: str) -> str:

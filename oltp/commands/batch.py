@@ -30,23 +30,26 @@ from msgspec.structs import replace
 
 from contracts.errors import ConflictError, InputError
 from oltp.commands.answers import encoded
-from oltp.commands.execute import Command, CommandPod, execute, open_transaction
-from oltp.commands.requests import request_of
+from oltp.commands.execute import END_OF_LOG, Command, CommandPod, execute, transaction_of
+from oltp.commands.requests import Request, request_of
 from oltp.store.rows import write_kept
 from oltp.store.stock import merged_moves
 from oltp.transaction import CommandTransaction, KeptBack, NotTogetherError
 
 _CLAIM = """
 with claimed as (
-    insert into oltp.idempotency_keys (merchant_id, idempotency_key, command, body_hash, is_kept)
-    select given.merchant_id, given.idempotency_key, given.command, given.body_hash, given.is_kept
-    from json_to_recordset(%s::json)
-        as given (merchant_id text, idempotency_key text, command text, body_hash text, is_kept boolean)
+    insert into oltp.idempotency_keys (merchant_id, idempotency_key, command, body_hash, is_kept, field_hashes)
+    select
+        given.merchant_id, given.idempotency_key, given.command, given.body_hash, given.is_kept, given.field_hashes
+    from json_to_recordset(%s::json) as given (
+        merchant_id text, idempotency_key text, command text, body_hash text, is_kept boolean, field_hashes json
+    )
     order by given.merchant_id, given.idempotency_key
     on conflict do nothing
     returning merchant_id, idempotency_key
 )
-select claimed.merchant_id, claimed.idempotency_key, residents.directory_epoch
+select
+    claimed.merchant_id, claimed.idempotency_key, residents.directory_epoch, pg_current_xact_id()::text::bigint
 from claimed
 inner join oltp.residents using (merchant_id)
 """
@@ -60,6 +63,10 @@ where stored.merchant_id = given.merchant_id and stored.idempotency_key = given.
 """
 
 Key = tuple[str, str]
+Asked = tuple[Command[Any], Request]
+NOT_TOGETHER = (NotTogetherError, ConflictError, InputError, psycopg.Error)
+"""After one of these each command runs alone, and finds out by itself: the transaction was rolled back, or it was
+committed and its answer was lost."""
 
 
 class BatchItem(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,17 +96,16 @@ def execute_batch(pod: CommandPod, items: Sequence[BatchItem]) -> list[Any]:
 
 
 def _of_one_kind(pod: CommandPod, items: Sequence[BatchItem]) -> list[Any]:
-    if len(items) > 1 and _may_share(pod, items[0].command):
+    if len(items) > 1 and may_share(pod, items[0].command):
         try:
             return _together(pod, items)
-        except (NotTogetherError, ConflictError, InputError, psycopg.Error):
-            # The transaction was rolled back, or it was committed and the answer was lost. Each command finds out by
-            # itself.
+        except NOT_TOGETHER:
             pass
     return [_alone(pod, item) for item in items]
 
 
-def _may_share(pod: CommandPod, command: Command[Any]) -> bool:
+def may_share(pod: CommandPod, command: Command[Any]) -> bool:
+    """Return whether a command may share a transaction with others of its type."""
     return command.IS_BATCHABLE and (not command.ASKS_PROVIDER or pod.gateway.is_local)
 
 
@@ -111,55 +117,86 @@ def _alone(pod: CommandPod, item: BatchItem) -> Any:
 
 
 def _together(pod: CommandPod, items: Sequence[BatchItem]) -> list[Any]:
-    first = items[0]
-    with open_transaction(pod, first.command, first.idempotency_key, first.occurred_at) as opened:
+    asked = [
+        (
+            item.command,
+            request_of(pod, item.command, idempotency_key=item.idempotency_key, occurred_at=item.occurred_at),
+        )
+        for item in items
+    ]
+    return run_together(pod, asked)
+
+
+def run_together(pod: CommandPod, asked: Sequence[Asked]) -> list[Any]:
+    """Run commands of one type in one transaction; return their answers. After one of NOT_TOGETHER no effect is known.
+
+    A request that expects a version must not be among them. Those with notes learn where their write is.
+    """
+    _, first = asked[0]
+    with transaction_of(pod, first) as opened:
         tx = replace(opened, kept=KeptBack())
-        epochs = _claim(pod, tx, items)
-        answers = [item.command.run(_for_item(pod, tx, item, epochs[item.key])) for item in items]
+        epochs, xid = _claim(tx, asked)
+        commands = [
+            (command, _for_request(tx, request, epochs[command.merchant_id, request.idempotency_key]))
+            for command, request in asked
+        ]
+        answers = [command.run(own) for command, own in commands]
         write_kept(tx)
-        _store(tx, items, answers)
+        _store(tx, asked, answers)
         for statement, parameters in merged_moves(tx.last):
             tx.query(statement, parameters)
         tx.connection.execute(b"commit", prepare=False)
+        noted = [request.notes for _, request in asked if request.notes is not None]
+        end_of_log = tx.query(END_OF_LOG) if noted else None
+    if end_of_log is not None and (row := end_of_log.fetchone()):
+        for notes in noted:
+            notes.lsn, notes.xid = row[0], xid
     return answers
 
 
-def _claim(pod: CommandPod, tx: CommandTransaction, items: Sequence[BatchItem]) -> dict[Key, int]:
-    """Claim every key; return the epoch of the directory that each command's merchant lives here in."""
+def _claim(tx: CommandTransaction, asked: Sequence[Asked]) -> tuple[dict[Key, int], int]:
+    """Claim every key; return since when, in epochs of the directory, each command's merchant lives here, and the
+    transaction's id.
+    """
     given = [
         {
-            "merchant_id": item.command.merchant_id,
-            "idempotency_key": item.idempotency_key,
-            "command": type(item.command).__name__,
+            "merchant_id": command.merchant_id,
+            "idempotency_key": request.idempotency_key,
+            "command": type(command).__name__,
             "body_hash": request.body_hash,
             "is_kept": request.is_kept,
+            "field_hashes": None if request.field_hashes is None else msgspec.Raw(request.field_hashes.encode()),
         }
-        for item in items
-        for request in [
-            request_of(pod, item.command, idempotency_key=item.idempotency_key, occurred_at=item.occurred_at)
-        ]
+        for command, request in asked
     ]
     rows = tx.query(_CLAIM, (msgspec.json.encode(given).decode(),)).fetchall()
     claimed = {(row[0], row[1]): int(row[2]) for row in rows}
-    if len(claimed) != len(items) or claimed.keys() != {item.key for item in items}:
+    keys = {(command.merchant_id, request.idempotency_key) for command, request in asked}
+    if len(claimed) != len(asked) or claimed.keys() != keys:
         # A key is taken, or given twice, or a merchant does not live in this pod.
         raise NotTogetherError
-    return claimed
+    return claimed, rows[0][3]
 
 
-def _store(tx: CommandTransaction, items: Sequence[BatchItem], answers: Sequence[Any]) -> None:
+def _store(tx: CommandTransaction, asked: Sequence[Asked], answers: Sequence[Any]) -> None:
     given = [
-        {"merchant_id": item.command.merchant_id, "idempotency_key": item.idempotency_key, "response": encoded(answer)}
-        for item, answer in zip(items, answers, strict=True)
+        {
+            "merchant_id": command.merchant_id,
+            "idempotency_key": request.idempotency_key,
+            "response": encoded(answer),
+        }
+        for (command, request), answer in zip(asked, answers, strict=True)
     ]
     tx.query(_ANSWER, (msgspec.json.encode(given).decode(),))
 
 
-def _for_item(pod: CommandPod, tx: CommandTransaction, item: BatchItem, directory_epoch: int) -> CommandTransaction:
+def _for_request(tx: CommandTransaction, request: Request, directory_epoch: int) -> CommandTransaction:
     return replace(
         tx,
-        idempotency_key=item.idempotency_key,
-        correlation_id=str(pod.new_uuid()),
-        occurred_at=item.occurred_at or tx.occurred_at,
+        idempotency_key=request.idempotency_key,
+        correlation_id=request.correlation_id,
+        causation_id=request.causation_id,
+        traceparent=request.traceparent,
+        occurred_at=request.occurred_at,
         directory_epoch=directory_epoch,
     )

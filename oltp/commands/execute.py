@@ -17,7 +17,7 @@ repeats a command after the lease runs it a second time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -47,11 +47,12 @@ from contracts.settings import PodSettings
 from oltp.commands.answers import decoded
 from oltp.commands.body import differing_fields, has_body
 from oltp.commands.checking import check_value
-from oltp.commands.finishing import commit, store_answer
+from oltp.commands.finishing import commit_with_answer
 from oltp.commands.requests import Request, request_of
 from oltp.directory import Directory
 from oltp.gateway import EmbeddedGateway, PaymentGateway
 from oltp.pipelining import buffered_pipeline
+from oltp.store.arrays import Array, ArrayDumper
 from oltp.store.constraints import domain_error
 from oltp.transaction import CommandTransaction, Expected, Notes, Row
 
@@ -71,19 +72,18 @@ setting."""
 
 _REPEATABLE = (errors.SerializationFailure, errors.DeadlockDetected)
 
-_CLAIM = """
+_CLAIM = b"""
 with claimed as (
     insert into oltp.idempotency_keys (merchant_id, idempotency_key, command, body_hash, is_kept, field_hashes)
-    values (%(merchant_id)s, %(key)s, %(command)s, %(body_hash)s, %(is_kept)s, %(field_hashes)s)
+    values (%s, %s, %s, %s, %s, %s)
     on conflict do nothing
     returning true
 )
 select
     exists (select from claimed),
-    (select directory_epoch from oltp.residents where merchant_id = %(merchant_id)s),
-    pg_current_xact_id()::text::bigint
-"""
-_END_OF_LOG = "select pg_current_wal_insert_lsn()::text"
+    (select directory_epoch from oltp.residents where merchant_id = %s),
+    pg_current_xact_id()::text::bigint"""
+END_OF_LOG = "select pg_current_wal_insert_lsn()::text"
 _STORED = """
 select command, body_hash, response::text, field_hashes::text from oltp.idempotency_keys
 where merchant_id = %(merchant_id)s and idempotency_key = %(key)s
@@ -109,11 +109,12 @@ class Command(msgspec.Struct, Generic[Answer], frozen=True, kw_only=True, forbid
 
     merchant_id: MerchantReference
 
-    def foresee(self, tx: CommandTransaction) -> None:
-        """Ask at once what `run` will need, before it is known whether the key is taken: that saves a round trip.
+    def foresee(self) -> tuple[bytes, Sequence[Any]] | None:
+        """Return what `run` will need, as subqueries and their parameters: they are read by the claim of the key.
 
-        Only reads that lock nothing, into `tx.foreseen`; when the key is taken, nobody looks at the answers.
+        Only reads that lock nothing; `run` finds them in `tx.foreseen`. When the key is taken, nobody looks at them.
         """
+        return None
 
     def run(self, tx: CommandTransaction) -> Answer:
         """Do the work inside `tx` and return the answer; a ConflictError or InputError rolls it back."""
@@ -126,9 +127,8 @@ class Command(msgspec.Struct, Generic[Answer], frozen=True, kw_only=True, forbid
             if tx is None:
                 return stored_answer(opened, self)
             answer = self.run(tx)
-            store_answer(tx, self.merchant_id, answer)
-            commit(tx)
-            end_of_log = tx.query(_END_OF_LOG) if tx.notes is not None and tx.xid else None
+            commit_with_answer(tx, self.merchant_id, answer)
+            end_of_log = tx.query(END_OF_LOG) if tx.notes is not None and tx.xid else None
         if tx.notes is not None and end_of_log is not None and (row := end_of_log.fetchone()):
             tx.notes.lsn, tx.notes.xid = row[0], tx.xid
         return answer
@@ -304,15 +304,21 @@ def _command_transaction(pod: CommandPod, request: Request, connection: psycopg.
 
 def claim(tx: CommandTransaction, command: Command[Any], request: Request) -> CommandTransaction | None:
     """Claim the key; return the transaction, which knows its merchant's residence now, or None: the key was taken."""
-    names = {"merchant_id": command.merchant_id, "key": tx.idempotency_key, "command": type(command).__name__}
-    hashes = {"body_hash": request.body_hash, "field_hashes": request.field_hashes}
-    values = {**names, **hashes, "is_kept": request.is_kept}
-    claimed = tx.query(_CLAIM, values)
-    command.foresee(tx)
-    row = claimed.fetchone()
+    names = (command.merchant_id, tx.idempotency_key, type(command).__name__)
+    values = (*names, request.body_hash, request.is_kept, request.field_hashes, command.merchant_id)
+    foreseen = command.foresee()
+    subqueries, parameters = foreseen if foreseen is not None else (b"", ())
+    row = tx.query(_claim_with(subqueries), (*values, *parameters)).fetchone()
     if row is None or not row[0]:
         return None
-    return tx if command.REGISTERS else residing(tx, command, row[1], xid=row[2])
+    if command.REGISTERS:
+        return tx
+    return residing(replace(tx, foreseen=row[3:]), command, row[1], xid=row[2])
+
+
+@cache
+def _claim_with(subqueries: bytes) -> bytes:
+    return _CLAIM + b",\n    " + subqueries if subqueries else _CLAIM
 
 
 def residing(
@@ -371,3 +377,4 @@ def _configure(connection: psycopg.Connection[Row]) -> None:
     connection.adapters.register_loader("uuid", TextLoader)
     connection.adapters.register_dumper(int, Int8Dumper)
     connection.adapters.register_dumper(int, Int8BinaryDumper)
+    connection.adapters.register_dumper(Array, ArrayDumper)

@@ -6,7 +6,7 @@ reservation, order and events. The stock counter is updated last, because other 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar
@@ -42,7 +42,7 @@ from oltp.domain.reservations import take_over
 from oltp.outbox import Change
 from oltp.store import stock
 from oltp.store.rows import ask, load, save_all
-from oltp.store.sales import Sellable, merchant_and_sellables, sellables
+from oltp.store.sales import Sellable, asking_merchant_and_sellables, merchant_and_sellables, sellables
 from oltp.transaction import CommandTransaction
 
 
@@ -108,10 +108,9 @@ class PlaceOrder(Command[OrderState], frozen=True, kw_only=True):
     order_id: Uuid | None = None
     payment_method: PaidBy | None = None
 
-    def foresee(self, tx: CommandTransaction) -> None:
-        """Ask for the merchant and for what the lines sell."""
-        skus = [line.sku for line in self.lines]
-        tx.foreseen["merchant"], tx.foreseen["sellables"] = merchant_and_sellables(tx, self.merchant_id, skus)
+    def foresee(self) -> tuple[bytes, Sequence[Any]]:
+        """Return how to ask for the merchant and for what the lines sell."""
+        return asking_merchant_and_sellables(self.merchant_id, [line.sku for line in self.lines])
 
     def run(self, tx: CommandTransaction) -> OrderState:
         """Return the placed order. Raises InputError, ConflictError or a subclass of these."""
@@ -130,12 +129,8 @@ class Draft:
 
 def drafted(tx: CommandTransaction, command: PlaceOrder) -> Draft:
     """Read what the order needs and price it."""
-    if "merchant" in tx.foreseen:
-        ask_merchant, ask_sellables = tx.foreseen["merchant"], tx.foreseen["sellables"]
-    else:
-        ask_merchant, ask_sellables = _asked(tx, command)
-    merchant = ask_merchant()
-    lines = _unpriced(tx, command, merchant, ask_sellables())
+    merchant, found = _read(tx, command)
+    lines = _unpriced(tx, command, merchant, found)
     order_id = command.order_id or tx.new_id()
     held = _reservation(tx, command, order_id, lines)
     order = place_order(
@@ -155,15 +150,16 @@ def drafted(tx: CommandTransaction, command: PlaceOrder) -> Draft:
     return Draft(order=order, held=held, needed=_needed(lines))
 
 
-def _asked(
-    tx: CommandTransaction, command: PlaceOrder
-) -> tuple[Callable[[], MerchantState], Callable[[], dict[str, Sellable]]]:
-    """Send both queries; the functions wait for their answers."""
+def _read(tx: CommandTransaction, command: PlaceOrder) -> tuple[MerchantState, dict[str, Sellable]]:
+    """Return the merchant and what the lines sell, as they were foreseen, or by two queries in one round trip."""
+    if tx.foreseen:
+        return merchant_and_sellables(tx.foreseen, command.merchant_id)
     ask_merchant = tx.once(
         ("merchant", command.merchant_id),
         lambda: ask(tx, MerchantState, command.merchant_id, command.merchant_id, lock=False),
     )
-    return ask_merchant, sellables(tx, command.merchant_id, [line.sku for line in command.lines])
+    ask_sellables = sellables(tx, command.merchant_id, [line.sku for line in command.lines])
+    return ask_merchant(), ask_sellables()
 
 
 def place(tx: CommandTransaction, command: PlaceOrder, draft: Draft) -> OrderState:

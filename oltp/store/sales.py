@@ -1,20 +1,21 @@
 """The catalog data of a sale: for each SKU the variant, its product's kind and tax category, and its price.
 
-Belongs here: this one query, also together with that of the merchant. Does not belong here: upserting products
+Belongs here: this one query, also beside that of the merchant. Does not belong here: upserting products
 (`oltp/commands/upsert_product.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
+from typing import Any
 
 import msgspec
-import psycopg
 
 from contracts.events.common import Value
 from contracts.events.merchant import MerchantState
 from contracts.events.product import ProductKind
+from oltp.store.arrays import Array
 from oltp.store.mapping import MAPPINGS
 from oltp.store.rows import required
 from oltp.transaction import CommandTransaction, Row
@@ -52,34 +53,35 @@ class Sellable(Value, frozen=True, kw_only=True):
 
 def sellables(tx: CommandTransaction, merchant_id: str, skus: Iterable[str]) -> Callable[[], dict[str, Sellable]]:
     """Ask for the merchant's variants of these SKUs; the returned function gives the existing ones, by SKU."""
-    cursor = tx.query(_SELLABLES, [merchant_id, sorted(set(skus))])
-    return lambda: _by_sku(_only(cursor)[0])
+    cursor = tx.query(_SELLABLES, [merchant_id, _listed(skus)])
+
+    def answer() -> dict[str, Sellable]:
+        ((text,),) = cursor.fetchall()
+        return _by_sku(text)
+
+    return answer
 
 
-def merchant_and_sellables(
-    tx: CommandTransaction, merchant_id: str, skus: Iterable[str]
-) -> tuple[Callable[[], MerchantState], Callable[[], dict[str, Sellable]]]:
-    """Ask for the merchant and for `sellables` by one statement; call the first of the returned functions first."""
-    cursor = tx.query(_with_merchant(), [merchant_id, merchant_id, merchant_id, sorted(set(skus))])
-    rows: list[Row] = []
+def asking_merchant_and_sellables(merchant_id: str, skus: Iterable[str]) -> tuple[bytes, Sequence[Any]]:
+    """Return two subqueries with their parameters: the merchant's state, and its variants of these SKUs."""
+    return _merchant_and_sellables(), (merchant_id, merchant_id, merchant_id, _listed(skus))
 
-    def merchant() -> MerchantState:
-        rows.append(_only(cursor))
-        found = [msgspec.json.decode(text, type=MerchantState) for text in rows[0][:1] if text is not None]
-        return required(found, MerchantState, merchant_id, merchant_id)
 
-    return merchant, lambda: _by_sku(rows[0][1])
+def merchant_and_sellables(answers: Row, merchant_id: str) -> tuple[MerchantState, dict[str, Sellable]]:
+    """Return both from the answers to those subqueries; NotFoundError when there is no such merchant."""
+    state, sold = answers
+    found = [] if state is None else [msgspec.json.decode(state, type=MerchantState)]
+    return required(found, MerchantState, merchant_id, merchant_id), _by_sku(sold)
 
 
 @cache
-def _with_merchant() -> bytes:
+def _merchant_and_sellables() -> bytes:
     merchant = MAPPINGS[MerchantState].select(MerchantState.ID_FIELD).decode()
-    return f"select ({merchant}), ({_SELLABLES})".encode()
+    return f"({merchant}), ({_SELLABLES})".encode()
 
 
-def _only(cursor: psycopg.Cursor[Row]) -> Row:
-    (row,) = cursor.fetchall()
-    return row
+def _listed(skus: Iterable[str]) -> Array:
+    return Array(sorted(set(skus)))
 
 
 def _by_sku(text: str) -> dict[str, Sellable]:

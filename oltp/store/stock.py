@@ -12,7 +12,7 @@ Belongs here: changes of stock levels. Does not belong here: reservations (`oltp
 `oltp/store/rows.py`); a command that saves a reservation must change the counters by the same units.
 
 A level is one counter, or several (slots) for a hot variant: buyers lock any of them, so they do not wait for each
-other. `oltp.move_stock` finds the slots that have the units (`0021_stock_slots.sql`); callers need not know.
+other. `oltp.move_stock` finds the slots that have the units (`0027_cheaper_orders.sql`); callers need not know.
 
 Many transactions update the same counters, and their rows stay locked until the commit; so call these functions last.
 Errors are raised at the next fetch or at the commit: InsufficientStockError (names the variant), NotFoundError for a
@@ -29,10 +29,11 @@ from contracts.events.stock import ReservationState, StockMovementEvent, StockMo
 from contracts.limits import LocationId, Uuid
 from oltp.domain.reservations import held_quantity
 from oltp.outbox import Change
+from oltp.store.arrays import Array
 from oltp.store.rows import save_all
 from oltp.transaction import CommandTransaction, Row
 
-_MOVE = b"select oltp.move_stock(%s, %s, %b::uuid[], %b::bigint[], %b::bigint[])"
+_MOVE = b"select oltp.move_stock(%s, %s, %s::uuid[], %s::bigint[], %s::bigint[])"
 _SPREAD = "select * from oltp.spread_stock(%s, %s, %s::uuid, %s::smallint, %s::uuid, %s, %s)"
 _LAYOUT = """
 select coalesce(max(slots), 1), coalesce(sum(on_hand), 0)::bigint, coalesce(sum(reserved), 0)::bigint
@@ -162,7 +163,7 @@ def merged_moves(kept: Iterable[tuple[bytes, Sequence[Any]]]) -> Iterator[tuple[
             moved[variant_id] = (before[0] + on_hand, before[1] + reserved)
     for place, moved in sorted(places.items()):
         on_hands, reserveds = zip(*moved.values(), strict=True)
-        yield _MOVE, (*place, list(moved), list(on_hands), list(reserveds))
+        yield _MOVE, (*place, Array(moved), Array(on_hands), Array(reserveds))
 
 
 def _count(
@@ -172,8 +173,8 @@ def _count(
     on_hand: Mapping[str, int],
     reserved: Mapping[str, int],
 ) -> None:
-    variant_ids = list({**on_hand, **reserved})
+    variant_ids = Array({**on_hand, **reserved})
     if variant_ids:
-        on_hand_deltas = [on_hand.get(variant_id, 0) for variant_id in variant_ids]
-        reserved_deltas = [reserved.get(variant_id, 0) for variant_id in variant_ids]
+        on_hand_deltas = Array([on_hand.get(variant_id, 0) for variant_id in variant_ids])
+        reserved_deltas = Array([reserved.get(variant_id, 0) for variant_id in variant_ids])
         tx.query_last(_MOVE, (merchant_id, location_id, variant_ids, on_hand_deltas, reserved_deltas))

@@ -93,9 +93,10 @@ def reconciler_program(settings: Settings) -> Program:
     return _worker(settings, RECONCILER, reconciler_settings(settings), "reconciler")
 
 
-def api_program(settings: Settings, *, port: int) -> Program:
-    """Return the worker that serves the HTTP interface (on `port`, loopback)."""
-    return _worker(settings, API, api_settings(settings), "api", "--port", str(port))
+def api_programs(settings: Settings, *, port: int) -> list[Program]:
+    """Return the workers that serve the HTTP interface, all on `port` of loopback."""
+    names = [API, *(f"{API}-{number}" for number in range(2, settings.api_processes + 1))]
+    return [_worker(settings, name, api_settings(settings), "api", "--port", str(port)) for name in names]
 
 
 def dagster_programs(settings: Settings, *, workspace: Path, port: int) -> list[Program]:

@@ -35,7 +35,7 @@ from stack.processes.data_docs import forget_address
 from stack.processes.supervision import Supervisor
 from stack.processes.suspended import SuspendedWatch
 from stack.processes.workers import (
-    api_program,
+    api_programs,
     carts_program,
     dagster_programs,
     data_docs_program,
@@ -100,7 +100,7 @@ def start_workers(values: Settings, *, has_traffic: bool, pages_port: int | None
     programs += [carts_program(values)] if values.carts_url else []
     api_port = choose_port(values)
     store_address(values, api_port)
-    programs.append(api_program(values, port=api_port))
+    programs += api_programs(values, port=api_port)
     if values.reconciler_cpu_percent:
         programs.append(reconciler_program(values))
     if has_traffic:

@@ -5,6 +5,7 @@ Belongs here: what `api/` is handed from the stack, and the server. Does not bel
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,11 +42,14 @@ def run_api(settings: Settings, stop: threading.Event, *, port: int) -> None:
         operations=build_operations(settings),
         provider_secrets=provider_secrets_of(settings),
     )
-    serve(build_app(services), stop, port=port)
+    serve(build_app(services), stop, port=port, is_shared=settings.api_processes > 1)
 
 
-def serve(app: FastAPI, stop: threading.Event, *, port: int) -> None:
-    """Serve an application on loopback until `stop` is set; requests that have begun are answered."""
+def serve(app: FastAPI, stop: threading.Event, *, port: int, is_shared: bool = False) -> None:
+    """Serve an application on loopback until `stop` is set; requests that have begun are answered.
+
+    `is_shared`: other processes serve on the same port; the kernel divides the connections among them.
+    """
     server = Server(
         uvicorn.Config(
             app,
@@ -60,7 +64,15 @@ def serve(app: FastAPI, stop: threading.Event, *, port: int) -> None:
         )
     )
     threading.Thread(target=_stop_with, args=(server, stop), daemon=True).start()
-    server.run()
+    server.run(sockets=[_shared_socket(port)] if is_shared else None)
+
+
+def _shared_socket(port: int) -> socket.socket:
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    listening.bind((LOOPBACK, port))
+    return listening
 
 
 def _stop_with(server: uvicorn.Server, stop: threading.Event) -> None:

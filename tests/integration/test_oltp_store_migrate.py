@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -117,6 +118,29 @@ def test_allowed_transitions_are_those_of_the_domain(migrated: str) -> None:
         ("gift_card", "", "active"),
     }
     assert set(_rows(migrated, "select * from oltp.allowed_transitions")) == declared | created
+
+
+def test_new_rows_in_other_statuses_than_those_of_a_beginning_are_looked_at(migrated: str) -> None:
+    """The triggers' conditions leave out exactly the statuses that `allowed_transitions` lets a root begin in."""
+    beginnings: dict[str, set[str]] = {}
+    for table, status in _rows(
+        migrated,
+        "select table_name, to_status from oltp.allowed_transitions inner join oltp.aggregate_roots "
+        "using (aggregate_type) where from_status = ''",
+    ):
+        beginnings.setdefault(f"oltp.{table}", set()).add(str(status))
+    left_out = {
+        str(table): set(re.findall(r"'{(.*)}'::text", str(condition))[0].split(","))
+        for table, condition in _rows(
+            migrated,
+            "select tgrelid::regclass::text, pg_get_triggerdef(oid) from pg_trigger "
+            "where tgname like '%\\_status\\_begins'",
+        )
+    }
+    assert left_out == beginnings and len(beginnings) == 5
+    updates = "select tgrelid::regclass::text, tgtype from pg_trigger where tgname like '%\\_status'"
+    # 19: before each row of an update.
+    assert {(str(table), kind) for table, kind in _rows(migrated, updates)} == {(table, 19) for table in beginnings}
 
 
 def test_every_constraint_with_a_meaning_exists(migrated: str) -> None:

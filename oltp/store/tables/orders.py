@@ -85,8 +85,8 @@ order_tax_lines = Table(
     Column("is_tax_inclusive", Boolean, nullable=False),
     integer_column("taxable_minor"),
     integer_column("tax_minor"),
+    # No index by order: a line's tax basis is found by the line.
     *not_negative("rate_ppm", "taxable_minor", "tax_minor"),
-    Index(None, "order_id"),
 )
 
 order_line_taxes = Table(

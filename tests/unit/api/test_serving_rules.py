@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -134,6 +134,20 @@ def test_a_full_class_refuses_and_another_goes_on() -> None:
         executors.close()
 
     asyncio.run(go())
+
+
+def test_a_place_without_a_thread_counts_as_one_with() -> None:
+    executors = Executors({Work.CHECKOUT: 1, Work.ADMIN: 1})
+    with ExitStack() as held:
+        for _ in range(1 + WAITING_PER_THREAD):
+            held.enter_context(executors.place(Work.CHECKOUT, Criticality.CHECKOUT))
+        with pytest.raises(errors.OverloadedError), executors.place(Work.CHECKOUT, Criticality.CHECKOUT):
+            pass
+        with executors.place(Work.ADMIN, Criticality.CHECKOUT):
+            assert executors.submit(Work.CHECKOUT, lambda: "done").result(10) == "done"
+    with executors.place(Work.CHECKOUT, Criticality.CHECKOUT):
+        pass
+    executors.close()
 
 
 def test_what_is_least_critical_is_refused_first() -> None:

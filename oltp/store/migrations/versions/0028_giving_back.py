@@ -5,7 +5,7 @@ from __future__ import annotations
 from oltp.store.migrations.files import run
 
 revision = "0028"
-down_revision = "0026"
+down_revision = "0027"
 
 
 def upgrade() -> None:

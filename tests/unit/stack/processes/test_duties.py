@@ -60,6 +60,7 @@ def settings(tmp_path: Path) -> Settings:
         api_pepper="p:pepper@and-some-more-characters",
         provider_secrets=("p:signing@and-some-more-characters", "another-secret-of-the-provider"),
         api_port=8181,
+        api_processes=3,
         api_requests_per_second=10,
         api_requests_at_once=5,
         webhook_open_hosts=("127.0.0.1", "hooks.internal"),
