@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
 
@@ -29,19 +29,6 @@ T = TypeVar("T")
 ORDERS = 200
 SAID_EVERY_SECONDS = 60.0
 WATCHERS = (RECONCILER, WITNESS)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print; return 0 when every goal is met, 1 otherwise."""
-    return measured(
-        "undisturbed",
-        measure,
-        __doc__,
-        arguments,
-        rest=(120, "seconds without any order"),
-        seconds=(1_200, "seconds of trade"),
-        rate=(8, "orders a second"),
-    )
 
 
 def measure(*, rest: int = 120, seconds: int = 1_200, rate: int = 8) -> list[Figure]:
@@ -95,4 +82,4 @@ def _found(records: Records) -> list[Figure]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(measured(measure, rest="seconds without any order", seconds="seconds of trade", rate="orders a second"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,7 +43,8 @@ def test_what_is_not_set_is_the_default_of_the_value() -> None:
 
 
 def test_every_number_reaches_a_child_process() -> None:
-    settings = replace(parse_settings(REQUIRED), **{name: default + 1_000 for name, default in NUMBERS.items()})
+    others: dict[str, Any] = {name: default + 1_000 for name, default in NUMBERS.items()}
+    settings = replace(parse_settings(REQUIRED), **others)
     assert parse_settings(as_values(settings)) == settings
 
 

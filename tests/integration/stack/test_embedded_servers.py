@@ -17,7 +17,7 @@ import pytest
 import redis
 
 from contracts.errors import StackError
-from stack.servers import accounts, bootstrap
+from stack.servers import bootstrap, unix_account
 from stack.servers.embedded import CACHE_MEMORY_MB, embedded_servers
 from stack.servers.postgres import EmbeddedPostgres
 from stack.servers.valkey import EmbeddedValkey
@@ -229,17 +229,17 @@ def test_programs_that_the_account_cannot_run_are_copied(folder: Path) -> None:
     program.write_text("#!/bin/sh\necho 1.0\n")
     program.chmod(0o700)
     (folder / "private").chmod(0o700)
-    account = accounts.server_account()
-    copy = accounts.runnable_tree(tree, "bin/program", account, folder)
+    account = unix_account.server_account()
+    copy = unix_account.runnable_tree(tree, "bin/program", account, folder)
     assert copy != tree
     outcome = subprocess.run([copy / "bin" / "program"], capture_output=True, **account.popen_options(), cwd="/")
     assert outcome.stdout == b"1.0\n"
 
 
 def test_an_ordinary_account_is_left_as_it_is(tmp_path: Path) -> None:
-    account = accounts.Account(user_id=os.geteuid(), group_id=os.getegid(), switch=False)
+    account = unix_account.Account(user_id=os.geteuid(), group_id=os.getegid(), switch=False)
     assert account.popen_options() == {}
-    assert accounts.reachable_folder(tmp_path / "data", account) == tmp_path / "data"
+    assert unix_account.reachable_folder(tmp_path / "data", account) == tmp_path / "data"
 
 
 def test_roles_see_only_their_databases(folder: Path) -> None:
