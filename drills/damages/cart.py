@@ -10,7 +10,7 @@ import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from contracts.carts import CartKey
@@ -175,8 +175,9 @@ def _for_people(damage: str, do: Damage) -> Cell:
 CELLS = {
     "carts and cache": (
         _merged("Valkey behind its pod", of_cart(set_valkey_back), Class.STALE),
-        _merged("pod behind Valkey", of_cart(set_pod_back), Class.STALE),
-        _merged("row of the pod lost", of_cart(lose_row), Class.MISSING),
+        # The worker's writer may have read the cart before, and writes it once more.
+        replace(_merged("pod behind Valkey", of_cart(set_pod_back), Class.STALE), may_mend_itself=True),
+        replace(_merged("row of the pod lost", of_cart(lose_row), Class.MISSING), may_mend_itself=True),
         _merged("version vector ahead", of_cart(set_vector_ahead), Class.STALE),
         _for_people("addition forged", of_cart(forge_dot)),
         _for_people("removal lost", of_cart(lose_remove)),

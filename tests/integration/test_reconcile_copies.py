@@ -67,7 +67,7 @@ def test_operations_and_finance(context: ReconcileContext, shops: Shops, setting
     totals = {figure.name: figure for figure in total_figures(comparison.figures)}
     assert set(totals) == set(FIGURES)
     assert {figure.difference for figure in comparison.figures} == {0}
-    assert totals["order_count"].operational == 16
+    assert totals["order_count"].operational == 18
     assert totals["refunded_minor"].finance is not None and totals["refunded_minor"].finance > 0
     assert totals["adjusted_minor"].finance == 2 * -1_106_206
 

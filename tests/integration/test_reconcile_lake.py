@@ -70,7 +70,7 @@ def test_nothing_differs_where_nothing_is_wrong(context: ReconcileContext, shops
     by_pair = {result.pair: result for result in results if result.pod == "pod1"}
     orders = by_pair["oltp_lake.order"]
     root, lines, discounts, taxes = (level for level in orders.levels if level.merchant_id is None)
-    assert (root.left_rows, lines.left_rows, discounts.left_rows, taxes.left_rows) == (7, 19, 6, 0)
+    assert (root.left_rows, lines.left_rows, discounts.left_rows, taxes.left_rows) == (8, 22, 7, 0)
     assert root.left_sums == root.right_sums and root.left_sums["total_minor"] > 0
     assert by_pair["log_manifests"].compared > 0 and len({result.cut for result in by_pair.values()}) == 1
 
