@@ -16,6 +16,7 @@ from contracts.limits import NOTE
 from contracts.text import visible
 from oltp.commands.asking import recorded_reference
 from oltp.commands.checking import check_fields
+from oltp.commands.execute import Command
 from oltp.commands.fail_payment import FailPayment
 from oltp.commands.give_back_unallocated import GiveBackUnallocated
 from oltp.commands.reading_notifications import amount_of, other_amount, payment_of, reason_of
@@ -57,15 +58,7 @@ def _received(tx: CommandTransaction, notification: Notification) -> Settlement:
         amount_minor=amount_of(notification),
         reason=visible(notification.reason)[: NOTE.longest],
     )
-    try:
-        check_fields(command)
-        command.run(tx)
-    except InputError as problem:
-        return parked(str(problem))
-    except ConflictError as conflict:
-        # Somebody records the same at this moment; the next attempt sees it.
-        return waits(str(conflict))
-    return applied()
+    return _recorded(tx, command)
 
 
 def _failed(tx: CommandTransaction, notification: Notification) -> Settlement:
@@ -108,14 +101,7 @@ def _returned(tx: CommandTransaction, notification: Notification) -> Settlement:
         fee_minor=notification.fee_minor,
         reason=reason_of(notification),
     )
-    try:
-        check_fields(command)
-        command.run(tx)
-    except InputError as problem:
-        return parked(str(problem))
-    except ConflictError as conflict:
-        return parked(str(conflict)) if known.given_back_minor else waits(str(conflict))
-    return applied()
+    return _recorded(tx, command, at_conflict=parked if known.given_back_minor else waits)
 
 
 def _given_back(tx: CommandTransaction, notification: Notification) -> Settlement:
@@ -138,13 +124,20 @@ def _given_back(tx: CommandTransaction, notification: Notification) -> Settlemen
         provider_reference=reference,
         reason=reason_of(notification),
     )
+    return _recorded(tx, command)
+
+
+def _recorded(
+    tx: CommandTransaction, command: Command[PaymentState], *, at_conflict: Callable[[str], Settlement] = waits
+) -> Settlement:
+    """Run the command that records it. A conflict waits: somebody records the same now; the next attempt sees it."""
     try:
         check_fields(command)
         command.run(tx)
     except InputError as problem:
         return parked(str(problem))
     except ConflictError as conflict:
-        return waits(str(conflict))
+        return at_conflict(str(conflict))
     return applied()
 
 
