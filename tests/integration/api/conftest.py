@@ -25,6 +25,7 @@ from contracts.events.merchant import TaxRate
 from contracts.settings import Settings
 from contracts.waiting import wait_until
 from derived.read_models.migrate import migrate as migrate_read_models
+from derived.search import readers
 from derived.search.folders import base_folder
 from derived.search.store import SearchStore
 from derived.webhooks.schema import migrate_webhooks
@@ -78,6 +79,14 @@ class Asked:
         if method != "GET":
             headers.setdefault("Idempotency-Key", key or f"test-{next(self.numbers)}")
         return self.runner.run(self.client.request(method, path, headers=headers, **options))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def readers_look_at_each_question() -> Iterator[None]:
+    """Readers of the index stay at a commit for 100 ms; a test that has just written asks sooner than that."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(readers, "RELOAD_SECONDS", 0.0)
+        yield
 
 
 @pytest.fixture(scope="module")

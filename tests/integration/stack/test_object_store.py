@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from contracts.errors import PropagationError, StackError
 from contracts.object_store import ObjectFolder, ObjectStore
-from contracts.settings import Settings
+from contracts.settings import PodSettings, Settings
 from contracts.verdicts import Verdict
 from derived.lake_backup import read_index, restore
 from derived.lake_compaction import compact
@@ -70,12 +71,19 @@ def orders(system: Settings) -> int:
     return int(str(count))
 
 
+def orders_in(pod: PodSettings) -> int:
+    with psycopg.connect(pod.reader_dsn) as connection:
+        ((count,),) = connection.execute("select count(*) from oltp.orders").fetchall()
+    return int(count)
+
+
 @pytest.mark.in_turn("stores", seconds=49)
 def test_a_lake_on_an_object_store_ties_and_comes_back(
     system: Settings, objects: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert verdicts(system) == {Verdict.CONSISTENT}
-    assert orders(system) == 14
+    built = orders(system)
+    assert built == sum(map(orders_in, system.pods)) > 0
     parts = list((objects / "lake" / "books" / "2011" / "raw" / "events").rglob("*.parquet"))
     assert parts and not Path(system.var_dir.parent, "lake", "raw").exists()
 
@@ -98,7 +106,7 @@ def test_a_lake_on_an_object_store_ties_and_comes_back(
     assert _restore(system, is_discarding=True) == segments
     assert verdicts(system) == {Verdict.CONSISTENT} and lost_tables(lake_place(system)) == []
     compact(system.catalog_dsn, system.lake_data_path, bounds=bounds_of(system))
-    assert orders(system) == 14
+    assert orders(system) == built
 
     assert not any("s3://" in use.name for use in limit_uses(system)), "a store has no disk that we could look at"
     written = [path.read_text(errors="replace") for path in system.var_dir.rglob("*") if path.is_file()]
