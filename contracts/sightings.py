@@ -1,4 +1,4 @@
-"""A sighting: a write that a witness saw and that nobody announced, or something that a store has lost.
+"""A sighting: a write that a witness saw past the rules, or something that a store has lost.
 
 A sighting names what the next comparison must look at. It is not a break: only a comparison makes a break.
 
@@ -20,6 +20,8 @@ class SightingKind(StrEnum):
 
     UNANNOUNCED = "unannounced"
     """A transaction wrote rows past the rules: without outbox rows in OLTP, without a moved position in a copy."""
+    DECLARED = "declared"
+    """A transaction of OLTP's owner said that it wrote past the rules, and why. It accuses nobody, and is compared."""
     LOST = "lost"
     """Something that a manifest, a catalog or a position names is not there any more, or is not what it was."""
     BLIND = "blind"

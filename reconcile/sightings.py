@@ -21,7 +21,7 @@ create schema if not exists reconcile;
 create table if not exists reconcile.sightings (
     sighting_id bigint generated always as identity primary key,
     witness text not null,
-    kind text not null check (kind in ('unannounced', 'lost', 'blind')),
+    kind text not null,
     pod text not null,
     copy text,
     place text not null,
@@ -35,6 +35,9 @@ create table if not exists reconcile.sightings (
     compared_at timestamptz,
     group_ids bigint[] not null default '{}'
 );
+alter table reconcile.sightings drop constraint if exists sightings_kind_check;
+alter table reconcile.sightings add constraint sightings_kind_check
+    check (kind in ('unannounced', 'declared', 'lost', 'blind'));
 alter table reconcile.sightings add column if not exists aggregate_type text;
 alter table reconcile.sightings add column if not exists cuts bigint[];
 create index if not exists sightings_waiting on reconcile.sightings (sighting_id) where compared_at is null;

@@ -1,9 +1,9 @@
 """The witness of a pod's database: it reads the write-ahead log and sees each write without its event.
 
-A committed transaction that touches an aggregate's root or children carries an outbox row of that aggregate, or it
-declares a bypass (`oltp.declare_bypass`, which only the owner may call). Everything else is a sighting, whoever wrote
-it and with whatever triggers off. An outbox row is never changed, and is deleted by pruning alone. Belongs here: what a
-transaction must carry. Does not belong here: the look (`witness/slot_witness.py`), decoding (`witness/write_ahead.py`).
+A committed transaction that touches an aggregate's root or children carries an outbox row of that aggregate. Everything
+else is a sighting, whoever wrote it and with whatever triggers off. Where the transaction declares a bypass
+(`oltp.declare_bypass`, which only the owner may call) the sighting accuses nobody, but a comparison looks at it all the
+same. An outbox row is never changed, and is deleted by pruning alone. Belongs here: what a transaction must carry. Does not belong here: the look (`witness/slot_witness.py`), decoding (`witness/write_ahead.py`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from contracts.sightings import Sighting
+from contracts.sightings import Sighting, SightingKind
 from contracts.text import counted
 from reconcile.connections import Connection
 from witness.slot_witness import SlotWitness
@@ -51,13 +51,14 @@ class PodReading(Reading[Aggregate]):
     pod: str
     declared: Mapping[str, Declared]
     _announced: set[Aggregate] = field(default_factory=set)
-    _is_declared: bool = False
+    _bypass: str | None = None
+    """The reason that the transaction declares for writing past the rules; None: it declares none."""
     _is_pruning: bool = False
 
     def start(self) -> None:
         """Forget what the transaction before carried."""
         self._announced = set()
-        self._is_declared = self._is_pruning = False
+        self._bypass, self._is_pruning = None, False
 
     def take(self, change: Change) -> None:
         """Take a changed row: of an aggregate, of the outbox, or the mark of a bypass or a pruning."""
@@ -71,7 +72,7 @@ class PodReading(Reading[Aggregate]):
             row = {**(change.after or {}), **(change.before or {})}
             self.touch(OUTBOX, (str(row.get("aggregate_type")), str(row.get("aggregate_id"))), change)
         elif change.table == BYPASSES and is_insert:
-            self._is_declared = True
+            self._bypass = str((change.after or {}).get("reason"))
         elif change.table == BYPASSES:
             self.touch(BYPASSES, None, change)
         elif change.table == FLOOR:
@@ -82,20 +83,23 @@ class PodReading(Reading[Aggregate]):
         return table in self.declared or table in {OUTBOX, BYPASSES}
 
     def is_allowed(self, table: str, whose: Aggregate | None, touched: Touched) -> bool:
-        """Return whether an event, a bypass or a pruning of the same transaction allows it."""
+        """Return whether an event or a pruning of the same transaction allows it."""
         if table == BYPASSES:
             return False
         if table == OUTBOX:
             is_deleted = touched.change is not None and touched.change.operation is Operation.DELETE
-            return self._is_declared or (is_deleted and self._is_pruning)
-        return self._is_declared or whose in self._announced
+            return is_deleted and self._is_pruning
+        return whose in self._announced
 
     def found(self, table: str, whose: Aggregate | None, touched: Touched) -> Iterator[Sighting]:
         """Yield what is seen of an aggregate's row."""
         change, place = touched.change, f"{SCHEMA}.{table}"
         said = "a row that only pruning deletes" if table == OUTBOX else "without an event of this transaction"
+        if (kind := self._kind(table)) is SightingKind.DECLARED:
+            said = f"a declared bypass ({self._bypass})"
         of = "" if whose is None else f" of {whose[0]} {whose[1]}"
-        yield self.unannounced(
+        yield self.seen(
+            kind,
             pod=self.pod,
             copy=None,
             place=place,
@@ -108,7 +112,12 @@ class PodReading(Reading[Aggregate]):
     def found_more(self, rest: Sequence[tuple[str, Aggregate | None]]) -> Iterator[Sighting]:
         """Yield what asks to compare the whole pod."""
         what = f"{counted(len(rest), 'more aggregate')} changed without an event."
-        yield self.unannounced(pod=self.pod, copy=None, place=SCHEMA, what=what)
+        yield self.seen(self._kind(SCHEMA), pod=self.pod, copy=None, place=SCHEMA, what=what)
+
+    def _kind(self, table: str) -> SightingKind:
+        """Return what a write to a table is that no event allows; nobody may declare away the record of a bypass."""
+        is_declared = self._bypass is not None and table != BYPASSES
+        return SightingKind.DECLARED if is_declared else SightingKind.UNANNOUNCED
 
 
 @dataclass(kw_only=True)

@@ -86,7 +86,7 @@ class ViewReading(Reading[Whose]):
         copies = [whose.copy] if whose.copy else [one.name for one in READ_MODELS]
         of = f" of {whose.aggregate_id}" if whose.aggregate_id else ""
         for copy in copies:
-            yield self.unannounced(
+            yield self.seen(
                 pod="" if table in COPY_OF and is_update else whose.pod,
                 copy=copy,
                 place=place if whose.copy else f"{place}, {copy}",
@@ -102,7 +102,7 @@ class ViewReading(Reading[Whose]):
         for copy in READ_MODELS:
             if count := sum(found in (copy.name, None) for found in copies):
                 what = f"{counted(count, 'more aggregate')} changed by no writer of the read model."
-                yield self.unannounced(pod="", copy=copy.name, place=f"{SCHEMA}, {copy.name}", what=what)
+                yield self.seen(pod="", copy=copy.name, place=f"{SCHEMA}, {copy.name}", what=what)
 
     def _whose(self, table: str, row: Row) -> Whose:
         if table in KEPT:

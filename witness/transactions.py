@@ -109,13 +109,13 @@ class Reading(ABC, Generic[Whose]):
         if rest := [key for key, _ in found[KEYS_PER_TRANSACTION:]]:
             self.sightings += self.found_more(rest)
 
-    def unannounced(self, **values: Any) -> Sighting:
+    def seen(self, kind: SightingKind = SightingKind.UNANNOUNCED, **values: Any) -> Sighting:
         """Return a sighting of the present transaction."""
         begin = self._begin
         assert begin is not None
         return Sighting(
             witness=self.witness,
-            kind=SightingKind.UNANNOUNCED,
+            kind=kind,
             transaction=f"{begin.xid} at {begin.commit_lsn:X}",
             written_at=begin.committed_at,
             **values,

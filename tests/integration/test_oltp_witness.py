@@ -159,14 +159,31 @@ def test_a_line_that_is_moved_to_another_order_names_both(watched: Watched) -> N
     assert {one.aggregate_id for one in watched.seen()} == {mine.order_id, other.order_id}
 
 
-def test_a_declared_bypass_is_not_seen_and_its_record_may_not_be_changed(watched: Watched) -> None:
-    order = watched.shop.place(("MUG", 2))
+def test_a_declared_bypass_is_compared_and_its_record_may_not_be_changed(watched: Watched) -> None:
+    order, untouched = watched.shop.place(("MUG", 2)), watched.shop.place(("MUG", 1))
     with psycopg.connect(watched.pod.owner_dsn) as owner:
         owner.execute("select oltp.declare_bypass('a test')")
         owner.execute("update oltp.orders set version = version + 1 where order_id = %s", (order.order_id,))
-    assert watched.seen() == []
-    watched.cheat("update oltp.bypasses set reason = 'another'")
-    assert [one.place for one in watched.seen()] == ["oltp.bypasses"]
+    past = "update oltp.outbox set occurred_at = now() where aggregate_id = %(order)s::text"
+    watched.cheat("select oltp.declare_bypass('a test')", past, order=untouched.order_id)
+    assert {(one.kind, one.place, one.aggregate_id) for one in watched.seen()} == {
+        (SightingKind.DECLARED, "oltp.orders", order.order_id),
+        (SightingKind.DECLARED, "oltp.outbox", untouched.order_id),
+    }
+    assert all("a declared bypass (a test)" in one.what for one in watched.seen())
+    watched.cheat("select oltp.declare_bypass('cover')", "update oltp.bypasses set reason = 'another'")
+    assert [(one.kind, one.place) for one in watched.seen()[:-2]] == [(SightingKind.UNANNOUNCED, "oltp.bypasses")]
+
+
+def test_who_declares_nothing_and_who_declares_are_told_apart(watched: Watched) -> None:
+    first, second = watched.shop.place(("MUG", 1)), watched.shop.place(("MUG", 1))
+    update = "update oltp.orders set version = version where order_id = %(order)s"
+    watched.cheat("select oltp.declare_bypass('known')", update, order=first.order_id)
+    watched.cheat(update, order=second.order_id)
+    assert {one.aggregate_id: one.kind for one in watched.seen()} == {
+        first.order_id: SightingKind.DECLARED,
+        second.order_id: SightingKind.UNANNOUNCED,
+    }
 
 
 def test_pruning_is_not_seen(watched: Watched) -> None:
