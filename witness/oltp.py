@@ -3,7 +3,8 @@
 A committed transaction that touches an aggregate's root or children carries an outbox row of that aggregate. Everything
 else is a sighting, whoever wrote it and with whatever triggers off. Where the transaction declares a bypass
 (`oltp.declare_bypass`, which only the owner may call) the sighting accuses nobody, but a comparison looks at it all the
-same. An outbox row is never changed, and is deleted by pruning alone. Belongs here: what a transaction must carry. Does not belong here: the look (`witness/slot_witness.py`), decoding (`witness/write_ahead.py`).
+same. An outbox row is never changed, and is deleted by pruning alone. Belongs here: what a transaction must carry. Does
+not belong here: the look (`witness/slot_witness.py`), decoding (`witness/write_ahead.py`).
 """
 
 from __future__ import annotations
