@@ -23,6 +23,7 @@ BENCHES: dict[str, tuple[str, ...]] = {
     "repairs": ("--orders", "200", "--only", "rows"),
     "serving": ("--orders", "200", "--reads", "500", "--cases", "0"),
     "serving_load": ("--seconds", "5", "--rounds", "1"),
+    "serving_search": ("--products", "2000", "--searches", "200", "--rounds", "1"),
     "serving_cache": ("--reads", "500", "--readers", "50"),
     "warehouse": ("--events", "2000", "--rounds", "2"),
 }

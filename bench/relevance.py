@@ -108,12 +108,12 @@ def retail_products(data: Path) -> list[Product]:
     return [Product(id=code, title=found.most_common(1)[0][0]) for code, found in sorted(names.items())]
 
 
-def indexed(products: Iterable[Product], folder: Path) -> Seen:
+def indexed(products: Iterable[Product], folder: Path, merchant_id: str = MERCHANT) -> Seen:
     """Index the products as one merchant's, and return the commit that has them."""
-    rows = [_row(product) for product in products]
+    rows = [_row(product, merchant_id) for product in products]
     with SearchStore(folder).transaction() as session:
         session.lock_positions(POD, [0])
-        session.write(MERCHANTS, Content(rows=[_merchant()], children=[], absent=[]))
+        session.write(MERCHANTS, Content(rows=[_merchant(merchant_id)], children=[], absent=[]))
         session.write(PRODUCTS, Content(rows=rows, children=[], absent=[]))
     return PodReader(folder, POD).seen()
 
@@ -164,10 +164,10 @@ def _data() -> Path:
     return Path(os.environ.get("TIEOUT_TEST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 
 
-def _merchant() -> ListedMerchant:
+def _merchant(merchant_id: str) -> ListedMerchant:
     return ListedMerchant(
-        merchant_id=MERCHANT,
-        aggregate_id=MERCHANT,
+        merchant_id=merchant_id,
+        aggregate_id=merchant_id,
         pod=POD,
         epoch="e",
         version=1,
@@ -178,10 +178,10 @@ def _merchant() -> ListedMerchant:
     )
 
 
-def _row(product: Product) -> ListedProduct:
+def _row(product: Product, merchant_id: str) -> ListedProduct:
     variant = ListedVariant(variant_id=product.id, sku=product.id, title="", is_active=True, unit_price_micro=1)
     return ListedProduct(
-        merchant_id=MERCHANT,
+        merchant_id=merchant_id,
         product_id=product.id,
         pod=POD,
         epoch="e",

@@ -90,7 +90,7 @@ def measure(*, orders: int = 1_000, reads: int = 4_000, cases: int = 20_000) -> 
         with _per_transaction(served) as shared:
             rates = [_rates(served, script, orders) for _ in range(ROUNDS)]
         costs = {
-            name: _cost(served, lambda path=path: _reads(served, path, reads))  # type: ignore[misc]
+            name: cost_of_reads(served, [path] * reads)
             for name, path in {
                 "health": "/v1/health",
                 "product page of 300 variants": f"/v1/products/{served.product}",
@@ -265,9 +265,10 @@ def _checkouts(served: Served, number: int, connections: int = CONNECTIONS) -> A
     return ask_all(served.port, requests, connections=connections, status=201)
 
 
-def _reads(served: Served, path: str, number: int) -> Asked:
-    request = _request(served, "GET", path, b"")
-    return ask_all(served.port, [request] * number, connections=CONNECTIONS, status=200)
+def cost_of_reads(served: Served, paths: Sequence[str]) -> Cost:
+    """Return what reading these paths, over several connections, takes of the serving processes and PostgreSQL."""
+    requests = [_request(served, "GET", path, b"") for path in paths]
+    return _cost(served, lambda: ask_all(served.port, requests, connections=CONNECTIONS, status=200))
 
 
 def _request(served: Served, method: str, path: str, body: bytes) -> bytes:
