@@ -49,6 +49,10 @@ class CopyKind(StrEnum):
     is told again, with the same id."""
 
 
+STEP_EVENTS_MAX = 50_000
+"""The most events that a consumer applies at once, unless its copy declares another number."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Copy:
     """A store that holds copies of facts."""
@@ -84,7 +88,7 @@ class Copy:
     """Of a read model or search: a wrong decision that somebody makes who trusts its stale rows. A drill makes it."""
     commit_seconds: float = 0.0
     """The least time between two commits while events arrive: a commit of some stores takes long."""
-    step_events_max: int = 50_000
+    step_events_max: int = STEP_EVENTS_MAX
     """The most events that its consumer applies at once; fewer where the store answers nobody meanwhile."""
     begins_at_end: bool = False
     """It begins at the log's end, since nothing before concerns it: an empty cache lacks nothing, nor does an endpoint

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from contracts.clock import Clock, utc_now
 from contracts.errors import LogGapError, ManifestMismatchError, PropagationError
+from contracts.ownership import STEP_EVENTS_MAX
 from contracts.settings import Settings
 from contracts.text import counted
 from streams import codec
@@ -39,7 +40,6 @@ logger = logging.getLogger("tieout.consumer")
 BLOCK_MILLISECONDS = 500
 MANIFESTS_READ = 1_000
 PROGRESS_SECONDS = 1.0
-EVENTS_MAX = 50_000
 BYTES_MAX = 16 << 20
 """Largest size of the decoded events of one step; an entry is always applied whole."""
 BYTES_PER_EVENT = 8 << 10
@@ -69,7 +69,7 @@ def run_consumer(
     stop: threading.Event,
     *,
     group_window_seconds: float = 0.0,
-    events_max: int = EVENTS_MAX,
+    events_max: int = STEP_EVENTS_MAX,
 ) -> None:
     """Run a consumer of `pod` for `projection` until `stop` is set; a worker process calls this."""
     log = build_log(settings)
@@ -94,7 +94,7 @@ class Consumer:
         log: EventLog,
         *,
         group_window_seconds: float = 0.0,
-        events_max: int = EVENTS_MAX,
+        events_max: int = STEP_EVENTS_MAX,
         bytes_max: int = BYTES_MAX,
         clock: Clock = utc_now,
         monotonic: Callable[[], float] = time.monotonic,
