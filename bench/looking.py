@@ -54,7 +54,7 @@ class Times:
     @property
     def is_over(self) -> bool:
         """Whether nothing more happens without a person."""
-        return self.state in ("proven", "before people", "vanished") and self.told is not None
+        return self.state in ("proven", "before people", "vanished")
 
     @property
     def repaired(self) -> float | None:

@@ -46,6 +46,8 @@ from stack.composition.damaging import place_of
 FOUND_P50_SECONDS, FOUND_P99_SECONDS = 5.0, 30.0
 PROVEN_P50_SECONDS, PROVEN_P99_SECONDS, REPAIRED_P50_SECONDS = 30.0, 60.0, 15.0
 STEPS_SHOWN = 25
+TOLD_SECONDS = 15.0
+"""How long a round waits for the messages of what it has found, when all else is over."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +85,8 @@ def look_at_round(settings: Settings, one: Round, patience: float) -> tuple[list
 
     wait(is_over, patience)
     outcomes = [outcome_of(settings.control_dsn, done, own) for done in dones]
+    # In a flood messages are held back, by design.
+    wait(lambda: all(seen.told is not None or seen.found is None for seen in times()), TOLD_SECONDS)
     looked = [
         Looked(store=done.cell.store, damage=done.cell.damage, times=seen, reason="; ".join(outcome.faults))
         for done, seen, outcome in zip(dones, times(), outcomes, strict=True)

@@ -75,6 +75,8 @@ class ReconcileContext:
     now: Clock
     monotonic: Callable[[], float]
     sleep: Callable[[float], None]
+    unended: Callable[[str, str, str], Iterable[tuple[str | None, ...]]] = lambda pair, pod, entity: ()
+    """(Pair, pod, entity) -> the keys with unended breaks; what a complete run reads in part has at least these."""
     next_moment: Callable[[], int | None] = lambda: None
     """Returns the next number of the ledger's counter. It orders results by what they have seen, without clocks."""
     lag_seconds_max: float | None = None

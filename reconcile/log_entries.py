@@ -1,4 +1,4 @@
-"""Reads entries back from the log, the newest ones, one at a time, and checks them against their manifests.
+"""Reads entries back from the log, the newest and those in doubt, one at a time, and checks them by their manifests.
 
 Belongs here: fetching and checking entries. Does not belong here: what their events are compared with
 (`reconcile/log_pairs.py`).
@@ -7,7 +7,8 @@ Belongs here: fetching and checking entries. Does not belong here: what their ev
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from operator import attrgetter
 from typing import TypeVar
 
 import pyarrow as pa
@@ -47,18 +48,30 @@ def newest(entries: list[LoggedEntry]) -> list[LoggedEntry]:
 
 
 class ReadBack:
-    """Reads entries back one after the other, so that only one is in memory."""
+    """Reads the newest of some entries back, one after the other, so that only one is in memory.
 
-    def __init__(self, pod: str, entries: list[LoggedEntry]) -> None:
+    `cuts`: those with a difference that is not settled. They are read back whatever their age, because a difference
+    that nobody looked at again must not pass for one that is gone.
+    """
+
+    def __init__(self, pod: str, entries: list[LoggedEntry], cuts: Collection[int] = ()) -> None:
         self._pod = pod
-        self._entries = entries
+        self._newest = newest(entries)
+        lowest = min((entry.cut for entry in self._newest), default=0)
+        self._older = [entry for entry in entries if entry.cut < lowest and entry.cut in cuts]
+        self._entries = sorted([*self._older, *self._newest], key=attrgetter("cut", "partition", "chunk"))
         self.trimmed_cut = 0
         """The highest cut of which entries were trimmed meanwhile. Cuts up to it are not compared."""
 
     @property
     def lowest_cut(self) -> int | None:
-        """The first cut that is compared; None when there is none."""
-        return min((entry.cut for entry in self._entries if entry.cut > self.trimmed_cut), default=None)
+        """The first of the newest cuts that are compared, all of them from there on; None when there is none."""
+        return min((entry.cut for entry in self._newest if entry.cut > self.trimmed_cut), default=None)
+
+    @property
+    def older_cuts(self) -> list[int]:
+        """The cuts before the newest that are compared, too."""
+        return sorted({entry.cut for entry in self._older if entry.cut > self.trimmed_cut})
 
     def rows(self) -> pa.RecordBatchReader:
         """Return the events of all readable entries with their epoch, cut and partition, as a stream."""

@@ -19,7 +19,7 @@ from contracts.ownership import copy_named
 from reconcile.compare import Outcome, compare
 from reconcile.context import LoggedEntry, wait_for
 from reconcile.lake_side import RAW_EVENTS
-from reconcile.log_entries import ENTRIES_MAX, EVENTS_MAX, MOMENTS, NUMBERS, ReadBack, newest
+from reconcile.log_entries import ENTRIES_MAX, EVENTS_MAX, MOMENTS, NUMBERS, ReadBack
 from reconcile.oltp_side import left_name
 from reconcile.pair import Findings, Pair, PodRun, Stage, Sweep
 from reconcile.scratch import load, table
@@ -117,7 +117,17 @@ LAKE_EVENTS = f"""
     select event_id, {", ".join(f'"{name}"::BIGINT as "{name}"' for name in NUMBERS)},
            {", ".join(name for name in TEXTS if name != "payload_md5")}, {", ".join(MOMENTS)},
            md5(payload) as payload_md5, chunk::BIGINT as chunk
-    from {RAW_EVENTS} where pod = $pod and cut > $after and cut <= $until
+    from {RAW_EVENTS} where pod = $pod and ((cut > $after and cut <= $until) {{of_older}})
+"""
+PLACES_OF = f"""
+    select event_id, cut from {RAW_EVENTS} where pod = $pod and event_id in (select unnest($event_ids::varchar[]))
+    union
+    select event_id, cut from {{placed}} where event_id in (select unnest($event_ids::varchar[]))
+"""
+UNEVEN = """
+    select distinct cut from (
+        (from {stated} except all from {found}) union all (from {found} except all from {stated})
+    )
 """
 
 
@@ -131,12 +141,13 @@ def _compare_log(run: PodRun) -> Findings:
     """Wait until the log has the cut, then compare the outbox with the log."""
     await_log(run)
     outcomes = []
+    doubted = {int(key[0] or 0) for key in run.context.unended(OUTBOX_PAIR.name, run.pod, ENTRY_SHAPE.name)}
     with _entries(run) as entries:
         lowest = min((entry.cut for entry in entries), default=run.cut + 1)
         for after, through in _ranges(run):
             chosen = [entry for entry in entries if after < entry.cut <= through]
             outcomes.append(_outbox_with_manifests(run, chosen, max(after, lowest - 1), through))
-            stated, found = ReadBack(run.pod, newest(chosen)).checked()
+            stated, found = ReadBack(run.pod, chosen, doubted).checked()
             load(run.connection, "entries_stated", stated.to_reader())
             load(run.connection, "entries_found", found.to_reader())
             sides = table("entries_stated"), table("entries_found")
@@ -213,7 +224,7 @@ def _outbox_with_lake(run: PodRun, after: int, through: int) -> Outcome:
     left, after = _placed(run, after, through)
     right = table("lake_events")
     bound = {"pod": run.pod, "after": after, "until": through}
-    run.connection.execute(LAKE_EVENTS.format(target=right), bound)
+    run.connection.execute(LAKE_EVENTS.format(target=right, of_older=""), bound)
     return compare(run.connection, OUTBOX_SHAPE, left, right, run.context.limits)
 
 
@@ -242,9 +253,28 @@ def _manifests_with_lake(run: PodRun, entries: list[LoggedEntry], after: int, th
     return compare(run.connection, MANIFEST_SHAPE, table("manifest_counts"), table("lake_counts"), run.context.limits)
 
 
+def _doubted(run: PodRun) -> set[int]:
+    """Return the cuts of the events that differ between log and lake by the ledger.
+
+    Outbox and lake know the cut of an event. Of one that neither has, it is one in which the lake has more or fewer
+    events than the manifests say.
+    """
+    ids = {key[0] for key in run.context.unended(LOG_PAIR.name, run.pod, LOG_SHAPE.name)}
+    if not ids:
+        return set()
+    placed = run.connection.execute(
+        PLACES_OF.format(placed=table("outbox_events")), {"pod": run.pod, "event_ids": list(ids)}
+    ).fetchall()
+    cuts = {int(cut) for _, cut in placed}
+    if ids - {event_id for event_id, _ in placed}:
+        uneven = UNEVEN.format(stated=table("manifest_counts"), found=table("lake_counts"))
+        cuts |= {int(cut) for (cut,) in run.connection.execute(uneven).fetchall()}
+    return cuts
+
+
 def _log_with_lake(run: PodRun, entries: list[LoggedEntry], through: int) -> Outcome:
-    """Compare the events of the newest of these entries with the lake."""
-    connection, read_back = run.connection, ReadBack(run.pod, newest(entries))
+    """Compare the events of the newest of these entries, and of those in doubt, with the lake."""
+    connection, read_back = run.connection, ReadBack(run.pod, entries, _doubted(run))
     load(connection, "log_rows", read_back.rows())
     numbers = ", ".join(f'"{name}"::BIGINT as "{name}"' for name in NUMBERS)
     connection.execute(
@@ -252,8 +282,11 @@ def _log_with_lake(run: PodRun, entries: list[LoggedEntry], through: int) -> Out
         f"select event_id, {numbers}, {', '.join(TEXTS)}, {', '.join(MOMENTS)} from {table('log_rows')} "
         f"where cut > {int(read_back.trimmed_cut)}"
     )
-    lowest, lake = read_back.lowest_cut or through + 1, table("lake_events")
-    connection.execute(LAKE_EVENTS.format(target=lake), {"pod": run.pod, "after": lowest - 1, "until": through})
+    lowest, older, lake = read_back.lowest_cut or through + 1, read_back.older_cuts, table("lake_events")
+    bound = {"pod": run.pod, "after": lowest - 1, "until": through}
+    connection.execute(
+        LAKE_EVENTS.format(target=lake, of_older="or list_contains($older, cut)"), {**bound, "older": older}
+    )
     return compare(connection, LOG_SHAPE, table("log_events"), lake, run.context.limits)
 
 
@@ -264,7 +297,8 @@ OUTBOX_PAIR = Pair(
     description=(
         "How many events every cut has in every partition, against the manifests; the newest entries (up to "
         f"{ENTRIES_MAX:,}, or {EVENTS_MAX:,} events) read back: count and checksum against their manifest. Needs no "
-        "copy, so what a copy waits for in vain is found. Incremental runs read older ones back, too."
+        "copy, so what a copy waits for in vain is found. Older ones are read back by incremental runs, and while they "
+        "have a break."
     ),
     cannot_catch=(
         "Manifests lost below all that are kept, which look like trimmed ones. An entry forged together with its "
@@ -283,8 +317,8 @@ LOG_PAIR = Pair(
     right="lake: raw.events up to the cut",
     description=(
         "Every outbox row against the lake, event by event, with its cut and partition; every kept manifest against "
-        "the lake's counts per cut, partition and chunk; the events of the newest entries (as many as in `outbox_log`) "
-        "against the lake."
+        "the lake's counts per cut, partition and chunk; the events of the newest entries (as many as in "
+        "`outbox_log`), and of older ones while they have a break, against the lake."
     ),
     cannot_catch=(
         "Events that are pruned from the outbox and trimmed from the log: then only the lake has them (the OLTP pairs "

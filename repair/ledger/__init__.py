@@ -15,6 +15,7 @@ from repair.ledger.reads import (
     group_ids,
     groups,
     history,
+    unended_keys,
 )
 from repair.ledger.recording import Recorded, record
 from repair.ledger.schema import hold_ledger, migrate, next_moment
@@ -43,5 +44,6 @@ __all__ = [
     "release",
     "reopen",
     "settle",
+    "unended_keys",
     "unproven",
 ]

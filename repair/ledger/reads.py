@@ -15,7 +15,7 @@ import msgspec
 from contracts.breaks import Break, BreakGroup, BreakState
 from contracts.errors import NotFoundError
 from contracts.verdicts import ColumnDifference, DifferenceClass
-from repair.ledger.schema import reading
+from repair.ledger.schema import ABSENT, reading
 
 BREAK_COLUMNS = (
     "break_id, group_id, pair, pod, entity, key, kind, merchant_id, day, currency, columns, aggregate_key, state, "
@@ -31,6 +31,9 @@ CHOSEN = """
     and (%(aggregate_keys)s::text[] is null or aggregate_key = any(%(aggregate_keys)s))
 """
 BREAKS = f"select {BREAK_COLUMNS} from trust.breaks where {CHOSEN} order by break_id limit %(limit)s"
+UNENDED_KEYS = """
+select key from trust.breaks where pair = %(pair)s and pod = %(pod)s and entity = %(entity)s and ended_at is null
+"""
 GROUP_IDS = f"select distinct group_id from trust.breaks where {CHOSEN} order by group_id"
 COUNTS = f"select state, count(*) as number from trust.breaks where {CHOSEN} group by state"
 GROUPS = """
@@ -93,6 +96,16 @@ def count_breaks(
         rows = connection.execute(COUNTS, _bound(states, pair, pod, group_id, merchant_id, None)).fetchall()
     found = {BreakState(row["state"]): int(row["number"]) for row in rows}
     return {state: found.get(state, 0) for state in BreakState}
+
+
+def unended_keys(control_dsn: str, pair: str, pod: str, entity: str) -> list[tuple[str | None, ...]]:
+    """Return the keys of an entity with unended breaks, accepted ones included; none while there is no ledger."""
+    try:
+        with reading(control_dsn) as connection:
+            rows = connection.execute(UNENDED_KEYS, {"pair": pair, "pod": pod, "entity": entity}).fetchall()
+    except ABSENT:
+        return []
+    return [tuple(row["key"]) for row in rows]
 
 
 def group_ids(

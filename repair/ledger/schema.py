@@ -191,6 +191,10 @@ def guard(connection: Connection, table: str, guards: LiteralString) -> None:
         connection.execute(guards)
 
 
+ABSENT = (psycopg.OperationalError, psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName)
+"""There is no ledger yet, or it cannot be reached; then no result of a comparison can be recorded either."""
+
+
 def next_moment(control_dsn: str) -> int | None:
     """Return the next number of the ledger's counter; a comparison takes one before it reads anything.
 
@@ -202,7 +206,7 @@ def next_moment(control_dsn: str) -> int | None:
         if given["highest"] is not None and given["moment"] <= given["highest"]:
             with ledger(control_dsn) as connection:
                 given = one(connection, BEYOND_ALL, {})
-    except (psycopg.OperationalError, psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+    except ABSENT:
         return None
     return int(given["moment"])
 

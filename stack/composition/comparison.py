@@ -22,7 +22,7 @@ from contracts.verdicts import DIFFERENCES_KEPT
 from reconcile.compare import Limits
 from reconcile.context import LoggedEntry, ReconcileContext
 from reconcile.oltp_side import OpenCut
-from repair.ledger import next_moment
+from repair.ledger import next_moment, unended_keys
 from stack.scrubbing import scrubber
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ def build_reconcile_context(
         monotonic=time.monotonic,
         sleep=time.sleep,
         lag_seconds_max=lag_seconds_max,
+        unended=lambda pair, pod, entity: unended_keys(settings.control_dsn, pair, pod, entity),
         next_moment=lambda: next_moment(settings.control_dsn),
         whole_orders_max=WHOLE_ORDERS_MAX,
         memory_limit_mb=settings.comparison_memory_mb,

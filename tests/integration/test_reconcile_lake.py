@@ -15,10 +15,12 @@ from contracts.errors import PropagationError
 from contracts.settings import Settings
 from contracts.verdicts import PairResult, Verdict
 from derived.lake_connection import open_lake
+from reconcile import log_entries
 from reconcile.comparison_run import run_pairs
 from reconcile.context import LoggedEntry, ReconcileContext
 from stack.composition.comparison import build_reconcile_context
 from streams.logs import build_log
+from streams.outbox_reading import prune
 from streams.valkey_log import ValkeyLog
 from tests.conftest import Cluster
 from tests.integration.reconcile_world import Shop, behind_the_outbox, busy_shops, carrying, migrate_lake_of
@@ -202,6 +204,60 @@ def test_a_log_that_says_something_else_is_found(context: ReconcileContext, shop
     assert {(d.entity, d.kind.value) for d in results["log_manifests"].sample} == {("log_events", "extra")}
 
 
+def test_what_is_in_doubt_is_read_back_whatever_its_age(
+    context: ReconcileContext, shops: Shops, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a complete comparison, which reads the newest entries only, would end a break that it has not looked at."""
+    altered, lost = (shops[0].paid()[0].order_id for _ in range(2))
+    assert compared(context, "log_manifests")["log_manifests"].verdict is Verdict.CONSISTENT
+    later = compared(context, "log_manifests")["log_manifests"].cut or 0
+    assert prune(settings.pods[0].owner_dsn, later).events > 0  # only log and lake have the events now
+    of_order = "where aggregate_type = 'order' and aggregate_id = ?"
+    damage_lake(settings, f"update lake.raw.events set payload = replace(payload, 'ada', 'eve') {of_order}", [altered])
+    damage_lake(settings, f"delete from lake.raw.events {of_order}", [lost])
+
+    def differing(given: ReconcileContext) -> list[tuple[str | None, ...]]:
+        (sample,) = (one.sample for one in compared(given, "log_manifests").values())
+        assert {one.entity for one in sample} <= {"log_events", "manifest_counts"}
+        return sorted(one.key for one in sample if one.entity == "log_events")
+
+    every = differing(context)
+    assert len(every) >= 2
+    shops[0].paid()
+    monkeypatch.setattr(log_entries, "ENTRIES_MAX", 1)
+    assert differing(context) == [], "the newest entry has nothing wrong"
+
+    def unended(pair: str, pod: str, entity: str) -> list[tuple[str | None, ...]]:
+        return every if (pair, pod, entity) == ("log_manifests", "pod1", "log_events") else []
+
+    assert differing(replace(context, unended=unended)) == every
+
+
+def test_an_old_entry_in_doubt_is_read_back(
+    context: ReconcileContext, shops: Shops, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shops[0].paid()
+    assert context.read_log is not None
+    real = context.read_log
+
+    @contextmanager
+    def first_is_altered(pod: str, cut: int) -> Iterator[list[LoggedEntry]]:
+        with real(pod, cut) as logged:
+            first, *rest = logged
+            yield [replace(first, stated_checksum="0" * 64), *rest]
+
+    altered = replace(context, read_log=first_is_altered)
+    (item,) = compared(altered, "outbox_log")["outbox_log"].sample
+    assert item.entity == "log_entries"
+    shops[0].paid()
+    monkeypatch.setattr(log_entries, "ENTRIES_MAX", 1)
+    assert compared(altered, "outbox_log")["outbox_log"].sample == ()
+    doubting = replace(altered, unended=lambda pair, pod, entity: [item.key] if entity == item.entity else [])
+    assert [one.key for one in compared(doubting, "outbox_log")["outbox_log"].sample] == [item.key]
+    mended = replace(doubting, read_log=real)
+    assert compared(mended, "outbox_log")["outbox_log"].verdict is Verdict.CONSISTENT
+
+
 def test_what_the_log_lost_is_found_although_the_lake_waits_for_it(
     context: ReconcileContext, shops: Shops, settings: Settings
 ) -> None:
@@ -253,8 +309,6 @@ def test_trimming_beside_a_comparison_makes_no_difference(
 
 
 def test_pruning_the_outbox_makes_no_difference(context: ReconcileContext, shops: Shops, settings: Settings) -> None:
-    from streams.outbox_reading import prune
-
     cut = compared(context, "log_manifests")["log_manifests"].cut
     assert cut is not None
     shops[0].paid()
