@@ -6,9 +6,10 @@ when to prune.
 
 A backup is a folder of Parquet files that any engine can read, one per pod and range of cuts, and `index.json`. The
 index names only files that were read back and found equal to the lake. The backup protects against loss of the lake or
-its catalog. It does not detect an event that was altered in the lake before its first backup (the comparison with OLTP
-does). A folder belongs to one history of each pod's database: it continues into another epoch only if that epoch was
-opened (`derived/backup_epochs.py`). Files of retracted cuts stay, and stay in the index, but no longer count.
+its catalog. An event that was altered in the lake before its first backup is altered there, too: comparisons find it,
+and pruning compares the backup with the outbox first (`derived/backup_proof.py`). A folder belongs to one history of
+each pod's database: it continues into another epoch only if that epoch was opened (`derived/backup_epochs.py`). Files
+of retracted cuts stay, and stay in the index, but no longer count.
 """
 
 from __future__ import annotations
@@ -122,6 +123,21 @@ def back_up(catalog_dsn: str, data_path: str, folder: Folder, *, bounds: Bounds 
             epoch = _epoch_of_cut(connection, pod, chain[-1].through_cut, epochs.get(pod))
             check_backup_epoch(folder, chain[-1], epoch, "the lake")
         return list(_segments(connection, folder, chains, epochs))
+
+
+def write_anew(
+    catalog_dsn: str, data_path: str, folder: Folder, segments: Sequence[Segment], *, bounds: Bounds = DEFAULT_BOUNDS
+) -> list[Segment]:
+    """Write and verify segments again, because the lake was mended after them; return those that take their place.
+
+    The files that they replace stay in the folder, and in no index.
+    """
+    with backup_lock(catalog_dsn), connect_lake(catalog_dsn, data_path, bounds=bounds) as connection:
+        written = {
+            one.file: _write(connection, folder, one.pod, one.epoch, one.from_cut, one.through_cut) for one in segments
+        }
+        write_index(folder, [written.get(one.file, one) for one in read_index(folder)])
+    return [written[one.file] for one in segments]
 
 
 def check_backup_epoch(folder: Folder, segment: Segment, epoch: str | None, where: str) -> None:

@@ -1,18 +1,22 @@
-"""What may be deleted, and when: outbox rows after a verified backup, log entries after all projections applied them.
+"""What may be deleted, and when: outbox rows after a backup that equals them, log entries after all have applied them.
 
-Belongs here: the order of these steps. Does not belong here: the steps (`lake_backup.py`, `streams/outbox_reading.py`).
+Belongs here: the order of these steps. Does not belong here: the steps (`lake_backup.py`, `backup_proof.py`,
+`streams/outbox_reading.py`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg
 
 from contracts.errors import EpochChangedError
 from contracts.settings import PodSettings, Settings
-from derived.lake_backup import Segment, back_up, check_backup_epoch, verified_chains
-from derived.lake_connection import bounds_of
+from derived.backup_proof import differing, pruned_through, rows_of_chain, rows_of_lake, told
+from derived.lake_backup import Segment, back_up, check_backup_epoch, verified_chains, write_anew
+from derived.lake_connection import bounds_of, open_beside, open_lake
 from derived.objects import Folder
 from streams.cuts import Cut, cuts_from
 from streams.outbox_reading import prune
@@ -26,6 +30,8 @@ class Pruned:
     verified_cut: int
     backed_up_events: int
     pruned_events: int
+    held_back: str = ""
+    """Why nothing was deleted, in one sentence; empty: whatever the backup holds was."""
 
 
 def back_up_lake(settings: Settings) -> list[Segment]:
@@ -33,31 +39,78 @@ def back_up_lake(settings: Settings) -> list[Segment]:
     return back_up(settings.catalog_dsn, settings.lake_data_path, settings.lake_backup_path, bounds=bounds_of(settings))
 
 
-def prune_outboxes(settings: Settings) -> list[Pruned]:
+def prune_outboxes(settings: Settings, accepted: Callable[[str], Collection[str]] = lambda pod: ()) -> list[Pruned]:
     """Back up the lake, verify the backup, then delete the outbox rows of the cuts that it holds.
 
-    Raises EpochChangedError if the backup is of another history of a pod's database; nothing of that pod is deleted.
+    Nothing of a pod is deleted while the backup does not equal its outbox: then the outbox has the last right copy.
+    `accepted`: pod -> the ids of events whose difference a person has accepted. Raises EpochChangedError if the backup
+    is of another history of a pod's database; nothing of that pod is deleted.
     """
     segments = back_up_lake(settings)
     chains = verified_chains(settings.lake_backup_path)
-    return [
-        Pruned(
-            pod=pod.pod,
-            verified_cut=chains[pod.pod][-1].through_cut if pod.pod in chains else 0,
-            backed_up_events=sum(segment.events for segment in segments if segment.pod == pod.pod),
-            pruned_events=_prune(pod, settings.lake_backup_path, chains[pod.pod][-1]) if pod.pod in chains else 0,
+    found = []
+    for pod in settings.pods:
+        chain = chains.get(pod.pod, [])
+        number, held_back = _prune(settings, pod, chain, accepted(pod.pod)) if chain else (0, "")
+        backed_up = sum(segment.events for segment in segments if segment.pod == pod.pod)
+        found.append(
+            Pruned(
+                pod=pod.pod,
+                verified_cut=chain[-1].through_cut if chain else 0,
+                backed_up_events=backed_up,
+                pruned_events=number,
+                held_back=held_back,
+            )
         )
-        for pod in settings.pods
-    ]
+    return found
 
 
-def _prune(pod: PodSettings, folder: Folder, newest: Segment) -> int:
-    """Delete the outbox rows that the backup holds, after comparing the pod's own cuts with the backup's."""
+def _prune(
+    settings: Settings, pod: PodSettings, chain: Sequence[Segment], accepted: Collection[str]
+) -> tuple[int, str]:
+    """Delete the outbox rows that the backup holds, after comparing the pod's own cuts and events with the backup's.
+
+    Return their number, and why none was deleted.
+    """
+    folder, newest = settings.lake_backup_path, chain[-1]
     with psycopg.connect(pod.relay_dsn, autocommit=True) as connection:
         for cut in cuts_from(connection, newest.through_cut, limit=1):
             check_backup_epoch(folder, newest, cut.epoch, "the pod's database")
             _check_same_cut(folder, newest, cut)
-    return prune(pod.relay_dsn, newest.through_cut).events
+        after = pruned_through(connection, newest.through_cut)
+        if after is None or after >= newest.through_cut:
+            return 0, ""
+        if lacking := _lacking(settings, pod.pod, chain, connection, after, accepted):
+            return 0, told(pod.pod, lacking, newest.through_cut)
+    return prune(pod.relay_dsn, newest.through_cut).events, ""
+
+
+def _lacking(
+    settings: Settings,
+    pod: str,
+    chain: Sequence[Segment],
+    outbox: psycopg.Connection[Any],
+    after: int,
+    accepted: Collection[str],
+) -> list[str]:
+    """Return the events of the outbox that neither backup nor lake hold as it does, or that only they have.
+
+    Where the lake was mended since it was backed up, its files in the backup are written anew first.
+    """
+    folder, through, bounds = settings.lake_backup_path, chain[-1].through_cut, bounds_of(settings)
+    with open_beside(bounds) as connection:
+        rows = rows_of_chain(connection, folder, chain, after)
+        if not differing(outbox, connection, rows, after=after, through=through, accepted=accepted):
+            return []
+    with open_lake(settings, read_only=True) as lake:
+        lacking = differing(outbox, lake, rows_of_lake(pod), after=after, through=through, accepted=accepted)
+    if lacking:
+        return lacking
+    newer = [segment for segment in chain if segment.through_cut > after]
+    anew = write_anew(settings.catalog_dsn, settings.lake_data_path, folder, newer, bounds=bounds)
+    with open_beside(bounds) as connection:
+        rows = rows_of_chain(connection, folder, anew, after)
+        return differing(outbox, connection, rows, after=after, through=through, accepted=accepted)
 
 
 def _check_same_cut(folder: Folder, newest: Segment, cut: Cut) -> None:

@@ -6,6 +6,7 @@ history (`history.py`), expired reservations (`reservations.py`).
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import dagster as dg
 import duckdb
@@ -22,6 +23,7 @@ from derived.retention import prune_outboxes
 from oltp.idempotency_keys import KEY_LEASE, prune_keys
 from oltp.notifying import prune_notifications
 from reconcile.retention import RESULTS_KEPT_DAYS, prune_comparisons
+from repair.ledger import accepted_events
 from stack.scrubbing import scrubber
 from streams.lag import trim_log
 from streams.logs import build_log
@@ -57,8 +59,10 @@ def prune_backed_up_outboxes(context: OpExecutionContext) -> None:
     """Back up the new events of the lake, verify the backup, delete the outbox rows that it holds."""
     settings = platform_of(context).settings
     with without_secrets(settings):
-        done = prune_outboxes(settings)
+        done = prune_outboxes(settings, partial(accepted_events, settings.control_dsn))
     for pruned in done:
+        if pruned.held_back:
+            context.log.warning(pruned.held_back)
         context.log.info(
             f"{pruned.pod}: {counted(pruned.backed_up_events, 'event')} backed up, verified through cut "
             f"{pruned.verified_cut}, {counted(pruned.pruned_events, 'outbox row')} pruned"

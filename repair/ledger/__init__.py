@@ -7,6 +7,7 @@ belong here: comparing (`reconcile/`), repairing (`repair/repair_run.py`), alert
 from repair.ledger.ending import unproven
 from repair.ledger.reads import (
     Change,
+    accepted_events,
     break_of,
     breaks,
     count_breaks,
@@ -26,6 +27,7 @@ __all__ = [
     "Recorded",
     "Settled",
     "accept",
+    "accepted_events",
     "assign",
     "break_of",
     "breaks",

@@ -15,6 +15,7 @@ import msgspec
 from contracts.breaks import Break, BreakGroup, BreakState
 from contracts.errors import NotFoundError
 from contracts.verdicts import ColumnDifference, DifferenceClass
+from reconcile.log_pairs import LOG_PAIR, OUTBOX_SHAPE
 from repair.ledger.schema import ABSENT, reading
 
 BREAK_COLUMNS = (
@@ -32,7 +33,9 @@ CHOSEN = """
 """
 BREAKS = f"select {BREAK_COLUMNS} from trust.breaks where {CHOSEN} order by break_id limit %(limit)s"
 UNENDED_KEYS = """
-select key from trust.breaks where pair = %(pair)s and pod = %(pod)s and entity = %(entity)s and ended_at is null
+select key from trust.breaks
+where pair = %(pair)s and pod = %(pod)s and entity = %(entity)s and ended_at is null
+  and (%(state)s::text is null or state = %(state)s)
 """
 GROUP_IDS = f"select distinct group_id from trust.breaks where {CHOSEN} order by group_id"
 COUNTS = f"select state, count(*) as number from trust.breaks where {CHOSEN} group by state"
@@ -98,11 +101,21 @@ def count_breaks(
     return {state: found.get(state, 0) for state in BreakState}
 
 
-def unended_keys(control_dsn: str, pair: str, pod: str, entity: str) -> list[tuple[str | None, ...]]:
+def accepted_events(control_dsn: str, pod: str) -> list[str]:
+    """Return the ids of the events of which a person has accepted that the lake has them otherwise than the outbox."""
+    keys = unended_keys(control_dsn, LOG_PAIR.name, pod, OUTBOX_SHAPE.name, state=BreakState.ACCEPTED)
+    return [event_id for (event_id,) in keys if event_id is not None]
+
+
+def unended_keys(
+    control_dsn: str, pair: str, pod: str, entity: str, *, state: BreakState | None = None
+) -> list[tuple[str | None, ...]]:
     """Return the keys of an entity with unended breaks, accepted ones included; none while there is no ledger."""
     try:
         with reading(control_dsn) as connection:
-            rows = connection.execute(UNENDED_KEYS, {"pair": pair, "pod": pod, "entity": entity}).fetchall()
+            rows = connection.execute(
+                UNENDED_KEYS, {"pair": pair, "pod": pod, "entity": entity, "state": state}
+            ).fetchall()
     except ABSENT:
         return []
     return [tuple(row["key"]) for row in rows]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from functools import partial
 
 from contracts.clock import utc_now
 from contracts.progress import SILENT
@@ -65,8 +66,11 @@ def compact_lake(settings: Settings) -> None:
 def prune_outboxes(settings: Settings) -> None:
     """Back up the lake's new files, verify the backup, and only then delete the outbox rows that are in it."""
     from derived.retention import prune_outboxes as prune
+    from repair.ledger import accepted_events
 
-    for done in prune(settings):
+    for done in prune(settings, partial(accepted_events, settings.control_dsn)):
+        if done.held_back:
+            logger.warning("%s", done.held_back)
         pruned = counted(done.pruned_events, "event")
         logger.info("%s: %s pruned, verified through cut %d", done.pod, pruned, done.verified_cut)
 
