@@ -17,6 +17,7 @@ the jobs (`orchestration/repairs.py`), what an evaluation says (`orchestration/k
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import math
 import os
@@ -71,6 +72,9 @@ PREPARED_SECONDS = 60.0
 """The builder of the warehouse is started this long after the repairer: a system that starts has enough to do."""
 END_SECONDS = 25.0
 """How long a stopped repairer waits for its repairs; the supervisor kills it five seconds later."""
+HUNG_SECONDS = 300.0
+"""A look that has not ended by then never will: the process writes where it stands and ends, and the supervisor starts
+another one."""
 GONE = "The process that executed it is gone; open breaks are repaired by another run."
 
 logger = logging.getLogger("tieout.repairer")
@@ -261,15 +265,19 @@ def build_repairer(settings: Settings, instance: dg.DagsterInstance, location: C
 
 @contextmanager
 def instance_for_threads() -> Iterator[dg.DagsterInstance]:
-    """Yield Dagster's instance of this environment without the capture of a step's output.
+    """Yield Dagster's instance of this environment without what a run changes in its whole process.
 
-    The capture redirects the output of the whole process. Two repairs at once would leave it redirected to the files of
-    one of them, and with it this worker's log.
+    The capture of a step's output redirects that of the process: two repairs at once would leave it redirected to the
+    files of one of them, and with it this worker's log. A run also configures Python's logging anew, and for that waits
+    for every handler while it holds the lock of all loggers. A repair that logs holds its handler and needs that lock,
+    so the two would wait for each other for ever. Here the configured handlers are made once.
     """
     nowhere = ConfigurableClassData(NoOpComputeLogManager.__module__, NoOpComputeLogManager.__name__, "{}\n")
     with dg.DagsterInstance.get() as known:
         reference = known.get_ref()._replace(compute_logs_data=nowhere)
     with dg.DagsterInstance.from_ref(reference) as instance:
+        handlers = list(instance.get_yaml_python_handlers())
+        instance.get_yaml_python_handlers = lambda: handlers  # type: ignore[method-assign]
         yield instance
 
 
@@ -281,6 +289,7 @@ def run_repairer(repairer: Repairer, stop: threading.Event, changed: threading.E
     clean, last = scrubber(repairer.settings), ""
     is_begun = False
     while not stop.wait(LOOK_SECONDS):
+        faulthandler.dump_traceback_later(HUNG_SECONDS, exit=True)
         try:
             if not is_begun:
                 repairer.end_lost_runs()
@@ -296,14 +305,15 @@ def run_repairer(repairer: Repairer, stop: threading.Event, changed: threading.E
         if repairer.is_at_work:
             continue
         if changed.is_set():
-            return not stop.is_set()
+            break
         if is_too_large(repairer.settings.repairer_memory_mb):
             logger.info("It holds more memory than TIEOUT_REPAIRER_MEMORY_MB allows, and begins anew")
-            return not stop.is_set()
+            break
+    faulthandler.cancel_dump_traceback_later()
     deadline = time.monotonic() + END_SECONDS
     for thread in repairer.threads:
         thread.join(max(0.0, deadline - time.monotonic()))
-    return False
+    return not stop.is_set()
 
 
 def main() -> int:

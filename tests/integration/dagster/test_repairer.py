@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging.config
 import os
+import subprocess
+import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +37,7 @@ from stack.composition.migrations import migrate_everything
 from stack.composition.projections import PROJECTIONS
 from stack.composition.reconciling import reconcile_now
 from stack.processes.dagster_home import CodeLocation
+from stack.settings import ROOT
 from tests.integration.reconcile_world import open_shops, propagate
 
 ACCOUNT_VIEW = COPY_KEYS["account_view"]
@@ -296,3 +301,50 @@ def test_the_output_of_a_repair_is_not_captured(tmp_path: Path, monkeypatch: pyt
         assert isinstance(instance.compute_log_manager, NoOpComputeLogManager)
         queue = instance.get_concurrency_config().run_queue_config
         assert queue is not None and queue.max_concurrent_runs == 3
+
+
+def test_a_run_does_not_configure_the_logging_of_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else two repairs wait for each other: one that logs holds its handler, one that begins all loggers' lock."""
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    (tmp_path / "dagster.yaml").write_text(
+        "python_logs:\n  dagster_handler_config:\n    handlers:\n      mine:\n        class: logging.NullHandler\n"
+    )
+
+    @dg.job(executor_def=dg.in_process_executor)
+    def nothing() -> None: ...
+
+    def refuse(configuration: object) -> None:
+        raise AssertionError(f"the process's logging was configured anew: {configuration}")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        with instance_for_threads() as instance:
+            monkeypatch.setattr(logging.config, "dictConfig", refuse)
+            (handler,) = instance.get_yaml_python_handlers()
+            assert isinstance(handler, logging.NullHandler) and handler in instance.get_handlers()
+            assert nothing.execute_in_process(instance=instance).success
+
+
+def test_a_repairer_that_hangs_says_where_and_ends() -> None:
+    hanging = """
+import threading
+from types import SimpleNamespace
+from orchestration import repairer as module
+
+module.HUNG_SECONDS, module.LOOK_SECONDS, module.scrubber = 0.5, 0.01, lambda settings: str
+
+def it_hangs():
+    threading.Event().wait(60)
+
+stuck = SimpleNamespace(settings=None, end_lost_runs=lambda: None, step=it_hangs)
+module.run_repairer(stuck, threading.Event(), threading.Event())
+"""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", hanging],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 1 and "it_hangs" in done.stderr
