@@ -2,10 +2,11 @@
 
 Whoever of ours commits to a pod's index says so beside it, before and after, with the digest of the engine's list of
 segments (`derived/search/announcing.py`). A list with another digest is of a stranger's commit, or the files were set
-back. Belongs here: the look at one pod's index. Does not belong here: where the index is (handed in), comparing.
+back. Ours also says if it found such a list before it. Belongs here: the look at one pod's index. Does not belong here:
+where the index is (handed in), comparing.
 
-What it cannot see: a commit that is made while ours is under way, or that one of ours follows before the next look, and
-what is changed in files that the list names.
+What it cannot see: a commit that is made while ours is under way, the first of two between two of ours, and what is
+changed in files that the list names.
 """
 
 from __future__ import annotations
@@ -60,14 +61,15 @@ class SearchWitness:
             return Look(sightings=0, proven_seconds_ago=0.0, trouble=self._waited())
         self._under_way_since = None
         found = digest if digest != before.digest else ""
-        position = f"{folder.name} {found or before.digest}"
+        position = f"{folder.name} {found or before.digest} {before.stranger}"
         if position == self._kept:
             return Look(sightings=0, proven_seconds_ago=0.0)
         control = self._connections.to(self.control_dsn)
         with control.transaction():
-            is_known = kept_position(control, self.name, self.pod) == position
-            count = keep_sightings(control, [self._sighting(folder, found)] if found and not is_known else [])
-            if not is_known:
+            known = kept_position(control, self.name, self.pod)
+            seen = {found, before.stranger} - {"", *known.split(" ")} if known != position else set[str]()
+            count = keep_sightings(control, [self._sighting(folder, one) for one in sorted(seen)])
+            if known != position:
                 keep_position(control, self.name, self.pod, position)
         self._kept = position
         return Look(sightings=count, proven_seconds_ago=0.0)
@@ -101,6 +103,8 @@ class _Announced:
 
     digest: str
     is_under_way: bool
+    stranger: str
+    """The list that this writer found, and that no writer had announced; empty: none was ever found."""
 
 
 def digest_of(folder: Path) -> str:
@@ -112,6 +116,10 @@ def _announced(folder: Path) -> _Announced | None:
     """Return what was announced; None: nothing yet, or it is being written."""
     try:
         said = json.loads((folder / INDEX_COMMITS).read_bytes())
-        return _Announced(digest=str(said["digest"]), is_under_way=bool(said["is_under_way"]))
+        return _Announced(
+            digest=str(said["digest"]),
+            is_under_way=bool(said["is_under_way"]),
+            stranger=str(said.get("stranger", "")),
+        )
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None

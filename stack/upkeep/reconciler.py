@@ -51,6 +51,8 @@ from stack.upkeep.again import OF_WAREHOUSE, Again
 from stack.upkeep.asked import pairs_for, targets
 from stack.upkeep.cpu_share import CpuShare
 
+CHANGES_SECONDS_MAX = 120.0
+"""A round of what changed that has waited so long begins on credit, too: else much that was seen would put it off."""
 FINANCE_SECONDS = 300.0
 """The warehouse is built and compared about this often, besides what witnesses ask for."""
 AGAIN_SECONDS, AGAIN_SECONDS_MAX = 10.0, 600.0
@@ -112,6 +114,8 @@ class Reconciler:
     """Builds the warehouse, and outlives the rounds; None: each round that needs builds starts its own."""
     give_way: Callable[[], None] | None = None
     """Waits between two steps of a longer round while another lane compares; None: it looks for sightings itself."""
+    changes_at: float | None = None
+    """When the last round of what changed ended; before the first: when the reconciler began."""
     finance_at: float | None = None
     """When the last round with finance's side ended; before the first: when the reconciler began."""
     at_work: frozenset[int] = frozenset()
@@ -138,18 +142,19 @@ class Reconciler:
     def go_round(self) -> RoundKind | None:
         """Run the round that no witness asked for, if the share allows it; return its kind."""
         now = self.monotonic()
-        if self.finance_at is None:
-            self.finance_at = now
+        if self.finance_at is None or self.changes_at is None:
+            self.finance_at = self.changes_at = now
         self.share.earn(now)
         if self.share.may_borrow() and now - self.finance_at >= FINANCE_SECONDS:
             self._round(RoundKind.FINANCE, lambda: self._compare_all(with_finance=True))
-            self.finance_at = self.monotonic()
+            self.finance_at = self.changes_at = self.monotonic()
             return RoundKind.FINANCE
         if self._compare_due(now):
             return RoundKind.AGAIN
-        if not self.share.may_begin():
+        if not self.share.may_begin(is_urgent=now - self.changes_at >= CHANGES_SECONDS_MAX):
             return None
         self._round(RoundKind.CHANGES, lambda: self._compare_all(with_finance=False))
+        self.changes_at = self.monotonic()
         return RoundKind.CHANGES
 
     def _compare_due(self, now: float) -> bool:

@@ -36,8 +36,8 @@ from stack.composition.migrations import migrate_everything
 from stack.looking.witnesses import read_uncompared
 from stack.upkeep.again import LOOK_SECONDS, OF_WAREHOUSE
 from stack.upkeep.asked import EVERY_CUT, pairs_for, targets
-from stack.upkeep.cpu_share import CpuShare
-from stack.upkeep.reconciler import FINANCE_SECONDS, Reconciler, RoundKind
+from stack.upkeep.cpu_share import BORROWED_SECONDS_MAX, CpuShare
+from stack.upkeep.reconciler import CHANGES_SECONDS_MAX, FINANCE_SECONDS, Reconciler, RoundKind
 from stack.upkeep.witness_watch import WitnessWatch
 from tests.conftest import Cluster
 from tests.integration.reconcile_world import Shop, behind_the_outbox, carrying, open_shops, propagate
@@ -262,6 +262,23 @@ def test_finance_has_its_turn(settings: Settings, reconciler: Reconciler, clock:
     assert len(found) == 2 * len(pairs_of(settings))
     clock.now += FINANCE_SECONDS / 2
     assert reconciler.step() is RoundKind.CHANGES
+
+
+def test_what_witnesses_see_puts_off_the_round_of_changes_for_a_stated_time_only(
+    reconciler: Reconciler, clock: Clock
+) -> None:
+    assert reconciler.step() is RoundKind.CHANGES
+    reconciler.share.spend(30)  # as urgent rounds do, on credit
+    clock.now += CHANGES_SECONDS_MAX / 2
+    assert reconciler.step() is None
+    clock.now += CHANGES_SECONDS_MAX / 2
+    reconciler.share.spend(CHANGES_SECONDS_MAX * reconciler.share.share)
+    assert reconciler.step() is RoundKind.CHANGES
+    assert reconciler.step() is None
+    # Credit has a bound: beyond it even this round waits, so that no more than the share is used over time.
+    reconciler.share.spend((BORROWED_SECONDS_MAX + 2 * CHANGES_SECONDS_MAX) * reconciler.share.share)
+    clock.now += CHANGES_SECONDS_MAX
+    assert reconciler.step() is None
 
 
 @pytest.mark.in_turn("comparisons", seconds=45)

@@ -95,3 +95,22 @@ def test_a_commit_that_is_not_the_writers_is_seen_once(control_dsn: str, tmp_pat
         assert pairs_for(seen) == SEARCH.found_by
         write(store, 3)
         assert looks() == [0, 0]
+
+
+def test_a_commit_that_the_writers_own_follows_at_once_is_seen_once(control_dsn: str, tmp_path: Path) -> None:
+    folder, store = PodFolder(tmp_path, POD), SearchStore(tmp_path)
+    witness = SearchWitness(pod=POD, control_dsn=control_dsn, folder=folder.current)
+    with closing(witness):
+        write(store, 1)
+        assert witness.look_once().sightings == 0
+        for number, cut in enumerate((2, 4), 1):
+            stranger = PodWriting(folder)
+            stranger.lock()
+            stranger.commit(is_announced=False)
+            stranger.abandon()
+            for later in (cut, cut + 1):
+                write(store, later)
+            assert [witness.look_once().sightings for _ in range(2)] == [1, 0]
+            assert len(waiting(control_dsn)) == number
+        write(store, 6)
+        assert witness.look_once().sightings == 0
