@@ -170,12 +170,12 @@ def _outcome(notification: Notification, call: ProviderCall) -> Outcome:
                 amount_minor=amount_of(notification),
                 pay_to=stored_reference(notification.pay_to),
             )
-        case NotificationKind.CAPTURE_SUCCEEDED | NotificationKind.PAYMENT_GIVEN_BACK:
+        case (
+            NotificationKind.CAPTURE_SUCCEEDED | NotificationKind.REFUND_SUCCEEDED | NotificationKind.PAYMENT_GIVEN_BACK
+        ):
             return Moved(
                 reference=recorded_reference(notification.reference or ""), amount_minor=amount_of(notification)
             )
-        case NotificationKind.REFUND_SUCCEEDED:
-            return Moved(reference=recorded_reference(notification.reference or ""), amount_minor=call.amount_minor)
         case NotificationKind.AUTHORIZATION_VOIDED:
             return Moved(reference=notification.reference or "", amount_minor=call.amount_minor)
         case _:
@@ -250,9 +250,9 @@ def _refunded(tx: CommandTransaction, notification: Notification) -> Settlement:
         return parked(f"Refund {refund.refund_id} is recorded as failed, and the provider says that it has paid it.")
     command = CompleteRefund(merchant_id=refund.merchant_id, refund_id=refund.refund_id)
     found = command.load(tx)
-    step = command.prepare(tx, found)
-    if isinstance(step, ProviderCall):
-        command.conclude(tx, found, step, _outcome(notification, step), is_abandoned=False)
+    # The money has gone back: it is recorded also where the provider would not be asked for it now.
+    call = command.call_for(found)
+    command.conclude(tx, found, call, _outcome(notification, call), is_abandoned=False)
     return applied()
 
 
