@@ -68,10 +68,10 @@ class LaterMoney(Value, frozen=True, kw_only=True):
 
 
 def waits_for_money(order_owes_minor: int, money: LaterMoney) -> bool:
-    """Return whether the merchant does not ship an order yet: money is waited for, or a bank took it back."""
-    if money.ships_before_paid:
+    """Return whether the merchant does not ship an order yet: it is not paid, and money is waited for or went back."""
+    if money.ships_before_paid or money.captured_minor >= order_owes_minor:
         return False
-    return money.is_awaited or (money.returned_minor > 0 and money.captured_minor < order_owes_minor)
+    return money.is_awaited or money.returned_minor > 0
 
 
 def require_paid(order: OrderState, money: LaterMoney) -> None:

@@ -214,6 +214,19 @@ def test_a_part_of_the_order_is_cancelled_while_its_money_is_waited_for(shop: Sh
     shop.assert_identities()
 
 
+def test_an_order_that_is_paid_waits_for_no_more_money(shop: Shop) -> None:
+    """A part came, and the rest of the order is cancelled: what is owed is there, so it ships."""
+    order = shop.place(("MUG", 2))
+    payment = receive(shop, awaiting(shop, order), "rcpt_1", 599)
+    with pytest.raises(ConflictError, match="waits for its payment"):
+        shop.fulfill(order, (order.lines[0], 1))
+    shop.cancel(order, (order.lines[0], 1))
+    shop.fulfill(order)
+    assert shop.present(OrderState, order.order_id).status is OrderStatus.FULFILLED
+    assert money(receive(shop, payment, "rcpt_2", 599)) == (599, 599, 0)
+    shop.assert_identities()
+
+
 def test_the_provider_says_it_in_any_order_and_twice(shop: Shop, provider: Notifying) -> None:
     """Received and returned, and the operator's own record beside them: one receipt, one return, one fee."""
     for places in sorted(set(itertools.permutations((0, 1, 0, 1)))):
