@@ -39,6 +39,7 @@ from oltp.domain.notifications import Notification, NotificationKind, Notificati
 from oltp.expiry import expire_due
 from tests.integration.notifying_provider import Notifying
 from tests.integration.shop import LOCATION, MERCHANT, NOW, Shop
+from tests.integration.test_payment_and_refund_limits import give_all_back
 from tests.integration.test_provider_notifications import deliver, gateway, provider, try_again
 
 APPLIED, PENDING, PARKED = NotificationState.APPLIED, NotificationState.PENDING, NotificationState.PARKED
@@ -224,6 +225,15 @@ def test_an_order_that_is_paid_waits_for_no_more_money(shop: Shop) -> None:
     shop.fulfill(order)
     assert shop.present(OrderState, order.order_id).status is OrderStatus.FULFILLED
     assert money(receive(shop, payment, "rcpt_2", 599)) == (599, 599, 0)
+    shop.assert_identities()
+
+
+def test_money_for_an_order_that_has_ended_is_unallocated(shop: Shop) -> None:
+    """A part came, all of it was given back, and the rest comes all the same: nobody owes it, so it is not captured."""
+    order = shop.place(("MUG", 2))
+    payment = receive(shop, awaiting(shop, order), "rcpt_1", 500)
+    give_all_back(shop, order, payment, 500)
+    assert money(receive(shop, payment, "rcpt_2", 698)) == (500, 698, 0)
     shop.assert_identities()
 
 
