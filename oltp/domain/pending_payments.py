@@ -49,6 +49,8 @@ class Receipt(Value, frozen=True, kw_only=True):
     """What of the captured amount the bank took back."""
     given_back_minor: int
     """What of the unallocated amount went back."""
+    fee_minor: int
+    """What the provider keeps for the return."""
 
     @property
     def amount_minor(self) -> int:
@@ -161,6 +163,7 @@ def receipt_named(payment: PaymentState, provider_reference: str) -> Receipt | N
         unallocated_minor=unallocated_minor,
         returned_minor=total(MovementKind.RETURNED),
         given_back_minor=total(MovementKind.GIVEN_BACK),
+        fee_minor=sum(one.fee_minor for one in payment.movements if one.provider_reference == provider_reference),
     )
 
 

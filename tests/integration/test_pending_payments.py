@@ -262,6 +262,20 @@ def test_the_provider_says_it_in_any_order_and_twice(shop: Shop, provider: Notif
     shop.assert_identities()
 
 
+def test_a_fee_that_the_books_do_not_have_is_not_lost(shop: Shop, provider: Notifying) -> None:
+    """A person has recorded the return without the provider's fee: its notification goes to a person."""
+    payment = receive(shop, awaiting(shop, shop.place(("MUG", 2)), DEBIT), "rcpt_1", 1_198)
+    by_hand = ReturnPayment(
+        merchant_id=MERCHANT, payment_id=payment.payment_id, provider_reference="rcpt_1", reason="letter"
+    )
+    after = shop.do(by_hand)
+    says: dict[str, Any] = {"reference": "rcpt_1", "amount_minor": 1_198, "currency": "GBP"}
+    settlement = deliver(shop, said(provider, NotificationKind.PAYMENT_RETURNED, payment, fee_minor=350, **says))
+    assert settlement.state is PARKED and "a fee of 0 minor units" in settlement.reason, settlement
+    assert deliver(shop, said(provider, NotificationKind.PAYMENT_RETURNED, payment, **says)).state is APPLIED
+    assert shop.present(PaymentState, payment.payment_id) == after
+
+
 def test_what_contradicts_the_books_is_parked_and_changes_nothing(shop: Shop, provider: Notifying) -> None:
     payment = receive(shop, awaiting(shop, shop.place(("MUG", 2)), DEBIT), "rcpt_1", 1_198)
     card = shop.pay(shop.place(("MUG", 1)))

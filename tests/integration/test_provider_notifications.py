@@ -512,6 +512,23 @@ def test_disputes_in_any_order_are_recorded_once(shop: Shop, provider: Notifying
     assert shop.query("select distinct state from oltp.provider_notifications") == [("applied",)]
 
 
+def test_an_end_that_says_another_amount_or_fee_than_the_opening_is_parked(shop: Shop, provider: Notifying) -> None:
+    """A dispute that is lost in part, or a fee that is said at its end: nothing of it is recorded, and nothing lost."""
+    payment = shop.pay(shop.place(("MUG", 1)))
+    deliver(shop, disputed(shop, provider, payment, NotificationKind.DISPUTE_OPENED, "dp_1"))
+    opened = shop.present(PaymentState, payment.payment_id)
+    for kind in (NotificationKind.DISPUTE_WON, NotificationKind.DISPUTE_LOST):
+        whole = disputed(shop, provider, payment, kind, "dp_1")
+        for number, other in enumerate(({"amount_minor": 60}, {"fee_minor": 40}, {"currency": "EUR"})):
+            settlement = deliver(shop, msgspec.structs.replace(whole, id=f"{whole.id}-{number}", **other))
+            assert settlement.state is PARKED and "recorded" in settlement.reason, settlement
+    assert shop.present(PaymentState, payment.payment_id) == opened
+    # It need not say them.
+    says_less = msgspec.structs.replace(whole, amount_minor=None, fee_minor=0, currency=None)
+    assert deliver(shop, says_less).state is APPLIED
+    assert shop.present(PaymentState, payment.payment_id).charged_back_minor == 100
+
+
 def test_disputed_money_is_not_refunded_as_well(shop: Shop, provider: Notifying) -> None:
     order = shop.place(("MUG", 1))
     payment = shop.pay(order)
