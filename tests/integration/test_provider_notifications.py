@@ -517,9 +517,10 @@ def test_an_end_that_says_another_amount_or_fee_than_the_opening_is_parked(shop:
     payment = shop.pay(shop.place(("MUG", 1)))
     deliver(shop, disputed(shop, provider, payment, NotificationKind.DISPUTE_OPENED, "dp_1"))
     opened = shop.present(PaymentState, payment.payment_id)
+    others: tuple[dict[str, Any], ...] = ({"amount_minor": 60}, {"fee_minor": 40}, {"currency": "EUR"})
     for kind in (NotificationKind.DISPUTE_WON, NotificationKind.DISPUTE_LOST):
         whole = disputed(shop, provider, payment, kind, "dp_1")
-        for number, other in enumerate(({"amount_minor": 60}, {"fee_minor": 40}, {"currency": "EUR"})):
+        for number, other in enumerate(others):
             settlement = deliver(shop, msgspec.structs.replace(whole, id=f"{whole.id}-{number}", **other))
             assert settlement.state is PARKED and "recorded" in settlement.reason, settlement
     assert shop.present(PaymentState, payment.payment_id) == opened
