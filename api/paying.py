@@ -33,6 +33,9 @@ from oltp.commands.await_payment import AwaitPayment
 from oltp.commands.execute import Command
 from oltp.commands.place_order import PaidBy
 from oltp.commands.redeem_gift_card import RedeemGiftCard
+from oltp.domain.payments import open_to_authorize_minor
+from oltp.idempotency_keys import is_claimed
+from oltp.reads.aggregates import state_of, states_by
 
 NOT_OF_THE_CARD = (CommandUnderWayError, ContendedError, IdempotencyConflictError, PodFencedError)
 """Conflicts of the request itself: they say nothing about the gift card."""
@@ -131,6 +134,8 @@ def paid(call: Call, placed: Done, body: PaidBody, idempotency_key: str) -> Answ
     order: OrderState = placed.answer
     command = payment_of(order, body)
     if command is None:
+        if placed.is_replayed and order.total_minor:
+            _require_not_paid(call, order, idempotency_key)
         return done_answer(call, placed, Checkout(order=order, payment=None))
     try:
         payment = call.services.pods.execute(command, idempotency_key=idempotency_key)
@@ -138,8 +143,7 @@ def paid(call: Call, placed: Done, body: PaidBody, idempotency_key: str) -> Answ
         if not isinstance(command, RedeemGiftCard) or isinstance(refused, NOT_OF_THE_CARD):
             raise
         # As with a declined card the order stands, and can be paid in another way.
-        left = _open(order, order.total_minor, str(refused))
-        return done_answer(call, placed, Checkout(order=order, payment=None, due=left))
+        return done_answer(call, placed, Checkout(order=order, payment=None, due=_left(call, order, str(refused))))
     both = Done(answer=order, where=payment.where, is_replayed=placed.is_replayed and payment.is_replayed)
     due = None if body.payment_method is None else due_of(order, payment.answer)
     return done_answer(call, both, Checkout(order=order, payment=payment.answer, due=due))
@@ -175,6 +179,26 @@ def payment_of(order: OrderState, body: PaidBody) -> Command[PaymentState] | Non
     if way.later is not None:
         return AwaitPayment(**names, method=way.later)
     return AuthorizePayment(**names) if body.payment_token is not None else None
+
+
+def _require_not_paid(call: Call, order: OrderState, idempotency_key: str) -> None:
+    """Raise IdempotencyConflictError when the same request has paid before: the order's command has no token."""
+    with call.services.pods.reading(order.merchant_id) as connection:
+        has_paid = is_claimed(connection, order.merchant_id, idempotency_key)
+    if has_paid:
+        raise IdempotencyConflictError(
+            f"Idempotency key {call.idempotency_key!r} was used for a checkout with a payment_token; use a new key.",
+            fields=("payment_token",),
+        )
+
+
+def _left(call: Call, order: OrderState, reason: str) -> Due | None:
+    """Return what is open to be paid now: of a repeated request the order may be paid otherwise, or have ended."""
+    with call.services.pods.reading(order.merchant_id) as connection:
+        present = state_of(connection, OrderState, order.merchant_id, order.order_id)
+        payments = states_by(connection, PaymentState, order.merchant_id, "order_id", order.order_id)
+    left_minor = open_to_authorize_minor(present, payments)
+    return _open(order, left_minor, reason) if left_minor > 0 else None
 
 
 def _open(order: OrderState, amount_minor: int, reason: str) -> Due:

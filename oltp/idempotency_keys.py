@@ -1,12 +1,13 @@
 """For how long idempotency keys are kept, and removing those whose lease is over; a schedule runs this.
 
-Belongs here: how long a key is kept, and removing older keys. Does not belong here: what a key does
+Belongs here: how long a key is kept, whether one is, and removing older keys. Does not belong here: what a key does
 (`oltp/commands/execute.py`), when this runs (`orchestration/`).
 """
 
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import psycopg
 
@@ -18,6 +19,13 @@ KEYS_AT_ONCE = 10_000
 """Keys per transaction; a command that claims one of these keys waits for at most one such transaction."""
 
 _PRUNE = "select oltp.prune_idempotency_keys(%s, %s)"
+_IS_CLAIMED = "select exists (select from oltp.idempotency_keys where merchant_id = %s and idempotency_key = %s)"
+
+
+def is_claimed(connection: psycopg.Connection[Any], merchant_id: str, key: str) -> bool:
+    """Return whether a command has run, or runs, under a merchant's key."""
+    ((claimed,),) = connection.execute(_IS_CLAIMED, (merchant_id, key)).fetchall()
+    return bool(claimed)
 
 
 def prune_keys(relay_dsn: str, *, lease: timedelta = KEY_LEASE, at_once: int = KEYS_AT_ONCE) -> int:

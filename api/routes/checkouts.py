@@ -71,7 +71,7 @@ async def check_out(call: Call) -> Answer:
         _order(call, body), idempotency_key=f"checkout/{key}/order", criticality=call.route.criticality
     )
     pay = partial(paid, call, placed, body, f"checkout/{key}/payment")
-    if payment_of(placed.answer, body) is None:
+    if payment_of(placed.answer, body) is None and not placed.is_replayed:
         return pay()
     return await call.services.executors.run(call.route.work, pay, COMMAND_SECONDS, call.route.criticality)
 

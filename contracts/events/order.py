@@ -127,7 +127,8 @@ class OrderLine(Value, frozen=True, kw_only=True):
     cancelled_quantity: int
     """Units cancelled."""
     cancelled_minor: AmountOrNoneMinor
-    """portion(total_minor, cancelled_quantity, quantity), or the rest that refunds of all other units left."""
+    """portion(total_minor, cancelled_quantity, quantity), or the rest that refunds of all other units left. Of a
+    cancelled order also what was never captured for withdrawn units."""
     cancelled_tax_minor: AmountOrNoneMinor
     """The tax in cancelled_minor."""
     fulfilled_quantity: int

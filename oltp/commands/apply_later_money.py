@@ -19,7 +19,7 @@ from oltp.commands.checking import check_fields
 from oltp.commands.execute import Command
 from oltp.commands.fail_payment import FailPayment
 from oltp.commands.give_back_unallocated import GiveBackUnallocated
-from oltp.commands.reading_notifications import amount_of, other_amount, payment_of, reason_of
+from oltp.commands.reading_notifications import amount_of, contradiction, other_amount, payment_of, reason_of
 from oltp.commands.receive_payment import ReceivePayment
 from oltp.commands.return_payment import ReturnPayment
 from oltp.domain.notifications import Notification, NotificationKind, Settlement, applied, parked, waits
@@ -93,7 +93,8 @@ def _returned(tx: CommandTransaction, notification: Notification) -> Settlement:
     if (amount_of(notification), notification.currency) != (known.amount_minor, payment.currency):
         return parked(other_amount(notification, payment, known.amount_minor))
     if known.returned_minor:
-        return applied()
+        other = contradiction(notification, payment, known.amount_minor, known.fee_minor, says_all=True)
+        return applied() if other is None else parked(other)
     command = ReturnPayment(
         merchant_id=payment.merchant_id,
         payment_id=payment.payment_id,

@@ -41,7 +41,14 @@ from oltp.commands.fail_refund import FailRefund
 from oltp.commands.finishing import commit
 from oltp.commands.give_back_unallocated import GiveBackUnallocated
 from oltp.commands.open_dispute import OpenDispute
-from oltp.commands.reading_notifications import amount_of, in_words, other_amount, payment_of, reason_of
+from oltp.commands.reading_notifications import (
+    amount_of,
+    contradiction,
+    in_words,
+    other_amount,
+    payment_of,
+    reason_of,
+)
 from oltp.commands.release_payment import ReleasePayment
 from oltp.commands.requests import Request
 from oltp.commands.reverse_refund import ReverseRefund
@@ -170,12 +177,12 @@ def _outcome(notification: Notification, call: ProviderCall) -> Outcome:
                 amount_minor=amount_of(notification),
                 pay_to=stored_reference(notification.pay_to),
             )
-        case NotificationKind.CAPTURE_SUCCEEDED | NotificationKind.PAYMENT_GIVEN_BACK:
+        case (
+            NotificationKind.CAPTURE_SUCCEEDED | NotificationKind.REFUND_SUCCEEDED | NotificationKind.PAYMENT_GIVEN_BACK
+        ):
             return Moved(
                 reference=recorded_reference(notification.reference or ""), amount_minor=amount_of(notification)
             )
-        case NotificationKind.REFUND_SUCCEEDED:
-            return Moved(reference=recorded_reference(notification.reference or ""), amount_minor=call.amount_minor)
         case NotificationKind.AUTHORIZATION_VOIDED:
             return Moved(reference=notification.reference or "", amount_minor=call.amount_minor)
         case _:
@@ -250,9 +257,9 @@ def _refunded(tx: CommandTransaction, notification: Notification) -> Settlement:
         return parked(f"Refund {refund.refund_id} is recorded as failed, and the provider says that it has paid it.")
     command = CompleteRefund(merchant_id=refund.merchant_id, refund_id=refund.refund_id)
     found = command.load(tx)
-    step = command.prepare(tx, found)
-    if isinstance(step, ProviderCall):
-        command.conclude(tx, found, step, _outcome(notification, step), is_abandoned=False)
+    # The money has gone back: it is recorded also where the provider would not be asked for it now.
+    call = command.call_for(found)
+    command.conclude(tx, found, call, _outcome(notification, call), is_abandoned=False)
     return applied()
 
 
@@ -311,6 +318,9 @@ def _disputed(tx: CommandTransaction, notification: Notification) -> Settlement:
     if known is None:
         return waits(f"Payment {payment.payment_id} has no dispute {reference} yet.")
     is_won = kind is NotificationKind.DISPUTE_WON
+    other = contradiction(notification, payment, known.amount_minor, known.fee_minor, says_all=False)
+    if other is not None:
+        return parked(other)
     if known.status is DisputeStatus.OPENED:
         EndDispute(**names, is_won=is_won).run(tx)
         return applied()
@@ -326,16 +336,15 @@ def _opened(
     names: dict[str, Any],
     known: PaymentDispute | None,
 ) -> Settlement:
-    said = (amount_of(notification), notification.fee_minor, notification.currency)
     if known is not None:
-        if said != (known.amount_minor, known.fee_minor, payment.currency):
-            return parked(other_amount(notification, payment, known.amount_minor))
-        return applied()
+        other = contradiction(notification, payment, known.amount_minor, known.fee_minor, says_all=True)
+        return applied() if other is None else parked(other)
     if notification.currency != payment.currency:
         return parked(other_amount(notification, payment, payment.captured_minor))
-    if said[0] > payment.captured_minor - taken_back_minor(payment):
+    amount_minor, fee_minor = amount_of(notification), notification.fee_minor
+    if amount_minor > payment.captured_minor - taken_back_minor(payment):
         return waits(f"More is disputed than payment {payment.payment_id} has captured.")
-    command = OpenDispute(**names, amount_minor=said[0], fee_minor=said[1], reason=reason_of(notification))
+    command = OpenDispute(**names, amount_minor=amount_minor, fee_minor=fee_minor, reason=reason_of(notification))
     check_fields(command)
     command.run(tx)
     return applied()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from contracts.errors import GatewayDeclinedError
+from contracts.errors import GatewayAmountError, GatewayDeclinedError
 from contracts.events.common import Value
 from contracts.events.gift_card import GiftCardEvent, GiftCardState
 from contracts.events.order import OrderEvent, OrderState
@@ -17,18 +17,20 @@ from contracts.events.payment import PaymentEvent, PaymentState
 from contracts.events.refund import RefundEvent, RefundState, RefundStatus
 from contracts.events.stock import ReservationEvent, ReservationState, StockMovementKind
 from contracts.limits import NOTE, Uuid
+from contracts.money import format_minor
 from contracts.text import visible
 from oltp.commands.asking import Outcome, ProviderCommand
 from oltp.domain.gift_cards import credit, require_usable
 from oltp.domain.orders import units_released, withdraw_refunded
-from oltp.domain.payments import refund_payment, require_still_captured
-from oltp.domain.provider_calls import CallKind, ProviderCall
+from oltp.domain.payments import refund_payment, require_still_there
+from oltp.domain.provider_calls import CallKind, ProviderCall, in_flight_minor
 from oltp.domain.refunds import LineRefunds, complete_refund, fail_refund, with_settled
 from oltp.domain.reservations import release
 from oltp.gateway import provider_key
 from oltp.outbox import Change
 from oltp.store import stock
 from oltp.store.payments import captured_of_order, line_refunds
+from oltp.store.provider_calls import calls_of_order
 from oltp.store.rows import ask, ask_by, load, save, save_all
 from oltp.transaction import CommandTransaction
 
@@ -59,6 +61,7 @@ class Found(Value, frozen=True, kw_only=True):
     """The gift card that the refund is paid onto."""
     refunds: dict[str, LineRefunds]
     captured_minor: int
+    """Of the whole order; captures under way count as captured."""
 
 
 class CompleteRefund(ProviderCommand[RefundState, Found], frozen=True, kw_only=True):
@@ -80,6 +83,7 @@ class CompleteRefund(ProviderCommand[RefundState, Found], frozen=True, kw_only=T
         ask_card = None if found.gift_card_id is None else ask(tx, GiftCardState, self.merchant_id, found.gift_card_id)
         ask_refunds = line_refunds(tx, found.order_id)
         ask_captured = captured_of_order(tx, found.order_id)
+        ask_calls = calls_of_order(tx, self.merchant_id, found.order_id)
         return Found(
             order=ask_order(),
             payment=ask_payment(),
@@ -87,17 +91,22 @@ class CompleteRefund(ProviderCommand[RefundState, Found], frozen=True, kw_only=T
             held=ask_held(),
             card=None if ask_card is None else ask_card(),
             refunds=ask_refunds(),
-            captured_minor=ask_captured(),
+            captured_minor=ask_captured() + in_flight_minor(ask_calls(), CallKind.CAPTURE),
         )
 
     def prepare(self, tx: CommandTransaction, loaded: Found) -> RefundState | ProviderCall:
         """Return the call; what would be refused after money moved is refused now. Onto a card it is paid at once."""
         refund = loaded.refund
         completed = complete_refund(refund, refund.gift_card_id, tx.occurred_at)
-        require_still_captured(loaded.payment, refund.amount_minor)
+        require_still_there(loaded.payment, refund.amount_minor)
         if loaded.card is not None:
             require_usable(loaded.card, refund.currency, tx.occurred_at)
             return _record(tx, loaded, completed)
+        return self.call_for(loaded)
+
+    def call_for(self, loaded: Found) -> ProviderCall:
+        """Return the call that gives the money back."""
+        refund = loaded.refund
         return ProviderCall(
             kind=CallKind.REFUND,
             provider_key=provider_key(refund.merchant_id, f"refund/{refund.refund_id}"),
@@ -112,7 +121,10 @@ class CompleteRefund(ProviderCommand[RefundState, Found], frozen=True, kw_only=T
     def conclude(
         self, tx: CommandTransaction, loaded: Found, call: ProviderCall, outcome: Outcome, *, is_abandoned: bool
     ) -> RefundState:
-        """Record that the money went back, or that the provider declined."""
+        """Record that the money went back, or that the provider declined.
+
+        GatewayAmountError when the provider says that it gave another amount back.
+        """
         refund = loaded.refund
         if refund.status is not RefundStatus.REQUESTED:
             # A command with another key was faster; the provider has paid once.
@@ -120,6 +132,12 @@ class CompleteRefund(ProviderCommand[RefundState, Found], frozen=True, kw_only=T
         if isinstance(outcome, GatewayDeclinedError):
             failed = fail_refund(refund, visible(str(outcome))[: NOTE.longest], tx.occurred_at)
             return save(tx, refund, failed, RefundEvent.REFUND_FAILED)
+        if outcome.amount_minor != call.amount_minor:
+            raise GatewayAmountError(
+                f"Refund {refund.refund_id}: the provider says that it gave "
+                f"{format_minor(outcome.amount_minor, refund.currency)} back, not "
+                f"{format_minor(call.amount_minor, refund.currency)}; nothing is recorded, a person must look."
+            )
         return _record(tx, loaded, complete_refund(refund, outcome.reference or None, tx.occurred_at))
 
 

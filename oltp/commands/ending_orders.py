@@ -14,6 +14,7 @@ from contracts.events.stock import ReservationState
 from oltp.commands.cancel_order import save_cancelled
 from oltp.domain.orders import cancel_order
 from oltp.domain.payments import LIVE
+from oltp.domain.provider_calls import MAY_PAY
 from oltp.store.payments import line_refunds
 from oltp.store.provider_calls import calls_of_order
 from oltp.store.rows import ask_by
@@ -29,6 +30,7 @@ def end_unpaid(tx: CommandTransaction, order: OrderState) -> None:
     ask_calls = calls_of_order(tx, order.merchant_id, order.order_id)
     ask_refunds = line_refunds(tx, order.order_id)
     refunds = ask_refunds()
-    if refunds or ask_calls() or any(payment.status in LIVE for payment in ask_payments()):
+    is_being_paid = any(call.kind in MAY_PAY for call in ask_calls())
+    if refunds or is_being_paid or any(payment.status in LIVE for payment in ask_payments()):
         return
     save_cancelled(tx, order, cancel_order(order, None), refunds, ask_held)

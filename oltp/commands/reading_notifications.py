@@ -44,3 +44,19 @@ def other_amount(notification: Notification, payment: PaymentState, recorded_min
     recorded = in_words(recorded_minor, payment.currency)
     says = in_words(amount_of(notification), notification.currency)
     return f"Payment {payment.payment_id}: {recorded} are recorded, and the provider says {says}."
+
+
+def contradiction(
+    notification: Notification, payment: PaymentState, amount_minor: int, fee_minor: int, *, says_all: bool
+) -> str | None:
+    """Return how amount, currency or fee of a notification contradict the recorded ones; None: they do not.
+
+    `says_all` False: it need not say them, but no other ones.
+    """
+    said, recorded = (notification.amount_minor, notification.currency), (amount_minor, payment.currency)
+    if any(one != known and (says_all or one is not None) for one, known in zip(said, recorded, strict=True)):
+        return other_amount(notification, payment, amount_minor)
+    if notification.fee_minor != fee_minor and (says_all or notification.fee_minor):
+        fee, says = (in_words(one, payment.currency) for one in (fee_minor, notification.fee_minor))
+        return f"Payment {payment.payment_id}: a fee of {fee} is recorded, and the provider says {says}."
+    return None

@@ -144,7 +144,7 @@ def cancel_order(
     lines = _with_shipping_closed(lines, given, captured_minor)
     for line in lines:
         _check_refunds(line, given.get(line.order_line_id, NOTHING_REFUNDED))
-    after = _next(order, lines, given)
+    after = _next(order, _with_unpaid_cancelled(lines, given, captured_minor), given)
     if captured_minor > owed_minor(after):
         raise ConflictError(
             f"Order {order.order_number}: {format_minor(captured_minor, order.currency)} is captured, more than the "
@@ -181,12 +181,14 @@ def withdraw_refunded(
 ) -> OrderState | None:
     """Return the order with refunded, never shipped units withdrawn (completed refunds only); None: there are none.
 
-    `captured_minor` as in `cancel_order`: when no line is left to ship, shipping is cancelled unless it was captured.
+    `captured_minor` as in `cancel_order`: when no line is left to ship, shipping is cancelled unless it was captured,
+    and an order of which nothing was shipped owes no more than was captured.
     """
     lines = _withdrawn(order.lines, refunds)
     if lines == order.lines:
         return None
-    return _next(order, _with_shipping_closed(lines, refunds, captured_minor), refunds)
+    lines = _with_shipping_closed(lines, refunds, captured_minor)
+    return _next(order, _with_unpaid_cancelled(lines, refunds, captured_minor), refunds)
 
 
 def _carried(lines: Sequence[OrderLine]) -> Sequence[OrderLine]:
@@ -287,6 +289,34 @@ def _with_shipping_closed(
         else line
         for line in lines
     ]
+
+
+def _with_unpaid_cancelled(
+    lines: Sequence[OrderLine], refunds: Mapping[str, LineRefunds], captured_minor: int
+) -> list[OrderLine]:
+    """Cancel what was never captured of an order that ends with nothing shipped: nobody owes it any more.
+
+    It is left where withdrawn units were captured in part, and their refund gave that part back.
+    """
+    unpaid = sum(line.total_minor - line.cancelled_minor for line in lines) - captured_minor
+    if status_of(lines) is not OrderStatus.CANCELLED or unpaid <= 0:
+        return list(lines)
+    after: list[OrderLine] = []
+    for line in lines:
+        refunded = refunds.get(line.order_line_id, NOTHING_REFUNDED)
+        amount_left = line.total_minor - line.cancelled_minor - refunded.amount_minor
+        amount = max(min(amount_left, unpaid), 0)
+        unpaid -= amount
+        tax_left = line.tax_minor - line.cancelled_tax_minor - refunded.tax_minor
+        after.append(
+            msgspec.structs.replace(
+                line,
+                cancelled_minor=line.cancelled_minor + amount,
+                cancelled_tax_minor=line.cancelled_tax_minor
+                + (portion(tax_left, amount, amount_left) if amount else 0),
+            )
+        )
+    return after
 
 
 def _check_refunds(line: OrderLine, refunds: LineRefunds) -> None:

@@ -15,6 +15,7 @@ from contracts.errors import ConflictError, IllegalTransitionError, InputError, 
 from contracts.events.order import OrderState
 from contracts.events.payment import PaymentCapture, PaymentState, PaymentStatus
 from contracts.money import format_minor
+from oltp.domain.disputes import taken_back_minor
 from oltp.domain.orders import owed_minor
 from oltp.domain.transitions import PAYMENT_TRANSITIONS, require_transition
 
@@ -188,13 +189,15 @@ def _require_not_awaited(payment: PaymentState) -> None:
         )
 
 
-def require_still_captured(payment: PaymentState, amount_minor: int) -> None:
-    """Raise OverRefundError when a refund would give back money that the bank took back."""
-    left_minor = refund_payment(payment, amount_minor).captured_minor - payment.returned_minor
+def require_still_there(payment: PaymentState, amount_minor: int) -> None:
+    """Raise OverRefundError when a refund would give back money that the bank took back, or that disputes have."""
+    gone_minor = taken_back_minor(payment)
+    left_minor = refund_payment(payment, amount_minor).captured_minor - gone_minor
     if payment.refunded_minor + amount_minor > left_minor:
+        gone, asked = (format_minor(one, payment.currency) for one in (gone_minor, amount_minor))
         raise OverRefundError(
-            f"Payment {payment.payment_id}: the bank took {format_minor(payment.returned_minor, payment.currency)} "
-            f"back; with {format_minor(amount_minor, payment.currency)} refunded, the customer would have money twice."
+            f"Payment {payment.payment_id}: the bank disputes or took back {gone}; with {asked} refunded, the customer "
+            "would have money twice."
         )
 
 

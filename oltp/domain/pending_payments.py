@@ -49,6 +49,8 @@ class Receipt(Value, frozen=True, kw_only=True):
     """What of the captured amount the bank took back."""
     given_back_minor: int
     """What of the unallocated amount went back."""
+    fee_minor: int
+    """What the provider keeps for the return."""
 
     @property
     def amount_minor(self) -> int:
@@ -68,10 +70,10 @@ class LaterMoney(Value, frozen=True, kw_only=True):
 
 
 def waits_for_money(order_owes_minor: int, money: LaterMoney) -> bool:
-    """Return whether the merchant does not ship an order yet: money is waited for, or a bank took it back."""
-    if money.ships_before_paid:
+    """Return whether the merchant does not ship an order yet: it is not paid, and money is waited for or went back."""
+    if money.ships_before_paid or money.captured_minor >= order_owes_minor:
         return False
-    return money.is_awaited or (money.returned_minor > 0 and money.captured_minor < order_owes_minor)
+    return money.is_awaited or money.returned_minor > 0
 
 
 def require_paid(order: OrderState, money: LaterMoney) -> None:
@@ -161,6 +163,7 @@ def receipt_named(payment: PaymentState, provider_reference: str) -> Receipt | N
         unallocated_minor=unallocated_minor,
         returned_minor=total(MovementKind.RETURNED),
         given_back_minor=total(MovementKind.GIVEN_BACK),
+        fee_minor=sum(one.fee_minor for one in payment.movements if one.provider_reference == provider_reference),
     )
 
 

@@ -48,6 +48,8 @@ class ProviderCall(Value, frozen=True, kw_only=True):
 
 SETTING_ASIDE = (CallKind.AUTHORIZE, CallKind.TRANSFER, CallKind.DEBIT)
 """The calls that make a new payment of an order."""
+MAY_PAY = (*SETTING_ASIDE, CallKind.CAPTURE)
+"""The calls whose answer may pay for an order; every other one lets money go."""
 
 
 def to_be_paid_minor(calls: Sequence[ProviderCall]) -> int:

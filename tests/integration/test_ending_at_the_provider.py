@@ -9,11 +9,13 @@ import pytest
 
 from contracts.errors import ConflictError, GatewayDeclinedError, GatewayError
 from contracts.events.order import OrderState, OrderStatus
-from contracts.events.payment import PaymentState, PaymentStatus
+from contracts.events.payment import PaymentMethod, PaymentState, PaymentStatus
 from oltp.commands.body import body_hash, field_hashes
 from oltp.commands.expire_payment import PAYMENTS, ExpirePayment
 from oltp.commands.give_back_unallocated import GiveBackUnallocated
+from oltp.commands.release_payment import ReleasePayment
 from oltp.commands.return_payment import ReturnPayment
+from oltp.commands.void_payment import VoidPayment
 from oltp.domain.notifications import NotificationKind, NotificationState
 from oltp.expiry import expire_due
 from oltp.settling import settle_provider_calls
@@ -128,6 +130,26 @@ def test_money_that_comes_while_the_provider_is_asked_keeps_its_order(
     for one in provider.written:
         assert deliver(shop, one).state is APPLIED
     assert present(shop, payment) == after
+    shop.assert_identities()
+
+
+@pytest.mark.parametrize("command", [ExpirePayment, VoidPayment, ReleasePayment])
+def test_a_bank_that_does_not_pay_while_the_provider_is_asked_ends_the_order(
+    shop: Shop, provider: Notifying, command: type[ExpirePayment | VoidPayment | ReleasePayment]
+) -> None:
+    """Letting go what is waited for pays nothing, so the order does not wait for the answer."""
+    payment = awaiting(shop, shop.place(("MUG", 2)), PaymentMethod.DIRECT_DEBIT)
+    failed = said(provider, NotificationKind.PAYMENT_FAILED, payment, reason="no cover")
+
+    def meanwhile() -> None:
+        provider.before_answer = lambda: None
+        assert deliver(shop, failed).state is APPLIED
+
+    provider.before_answer = meanwhile
+    days_later(shop, 30).do(command(merchant_id=MERCHANT, payment_id=payment.payment_id))
+    assert present(shop, payment).status is PaymentStatus.FAILED
+    assert status_of_order(shop, payment) is OrderStatus.CANCELLED and shop.stock("MUG") == (100, 0)
+    assert shop.query("select kind from oltp.provider_calls") == []
     shop.assert_identities()
 
 

@@ -39,6 +39,7 @@ from oltp.commands.fail_refund import FailRefund
 from oltp.commands.place_order import OrderLineInput, PlaceOrder, PriceOverride
 from oltp.commands.release_payment import ReleasePayment
 from oltp.commands.request_refund import RefundLineInput, RequestRefund
+from oltp.commands.reverse_refund import ReverseRefund
 from oltp.commands.void_payment import VoidPayment
 from oltp.gateway import DECLINED_TOKEN, EmbeddedGateway, Moved
 from tests.conftest import MakePod
@@ -332,6 +333,38 @@ def test_an_order_whose_goods_were_all_refunded_has_ended(shop: Shop) -> None:
     for step in (shop.fulfill, shop.cancel):
         with pytest.raises(IllegalTransitionError):
             step(order)
+
+
+def give_all_back(shop: Shop, order: OrderState, payment: PaymentState, amount_minor: int) -> None:
+    """Refund all units of the order's only line for what was captured of it."""
+    (line,) = order.lines
+    lines = [RefundLineInput(order_line_id=line.order_line_id, quantity=line.quantity, amount_minor=amount_minor)]
+    refund = shop.do(
+        RequestRefund(merchant_id=MERCHANT, payment_id=payment.payment_id, lines=lines, reason="changed their mind")
+    )
+    shop.do(CompleteRefund(merchant_id=MERCHANT, refund_id=refund.refund_id))
+
+
+def test_an_order_that_has_ended_owes_no_more_than_was_captured(shop: Shop) -> None:
+    """Captured in part and given back: the rest is cancelled, with its tax, and can be charged in no way."""
+    order = shop.place(("MUG", 2))
+    payment = shop.capture(shop.authorize(order), 500)
+    give_all_back(shop, order, payment, 500)
+    ended = shop.present(OrderState, order.order_id)
+    assert (ended.status, ended.lines[0].withdrawn_quantity) == (OrderStatus.CANCELLED, 2)
+    (refund,) = (state for (kind, _), state in shop.fold().items() if kind == "refund")
+    assert (order.total_minor, order.tax_minor, refund.tax_minor) == (1_198, 200, 83)
+    assert (ended.cancelled_minor, ended.cancelled_tax_minor) == (698, 117)
+    with pytest.raises(OverCaptureError):
+        shop.capture(payment)
+    shop.do(ReleasePayment(merchant_id=MERCHANT, payment_id=payment.payment_id))
+    with pytest.raises(ConflictError, match="nothing open to pay"):
+        shop.authorize(order)
+    # The refund fails late: what was captured may be given back again, and no more.
+    shop.do(ReverseRefund(merchant_id=MERCHANT, refund_id=refund.refund_id, failure_reason="closed"))
+    again = shop.refund(shop.present(PaymentState, payment.payment_id), (order.lines[0], 2))
+    assert (again.amount_minor, again.tax_minor) == (500, 83)
+    shop.assert_identities()
 
 
 def test_an_order_from_before_units_were_withdrawn_ends_when_it_is_cancelled(shop: Shop) -> None:

@@ -39,6 +39,7 @@ from oltp.domain.notifications import Notification, NotificationKind, Notificati
 from oltp.expiry import expire_due
 from tests.integration.notifying_provider import Notifying
 from tests.integration.shop import LOCATION, MERCHANT, NOW, Shop
+from tests.integration.test_payment_and_refund_limits import give_all_back
 from tests.integration.test_provider_notifications import deliver, gateway, provider, try_again
 
 APPLIED, PENDING, PARKED = NotificationState.APPLIED, NotificationState.PENDING, NotificationState.PARKED
@@ -214,6 +215,28 @@ def test_a_part_of_the_order_is_cancelled_while_its_money_is_waited_for(shop: Sh
     shop.assert_identities()
 
 
+def test_an_order_that_is_paid_waits_for_no_more_money(shop: Shop) -> None:
+    """A part came, and the rest of the order is cancelled: what is owed is there, so it ships."""
+    order = shop.place(("MUG", 2))
+    payment = receive(shop, awaiting(shop, order), "rcpt_1", 599)
+    with pytest.raises(ConflictError, match="waits for its payment"):
+        shop.fulfill(order, (order.lines[0], 1))
+    shop.cancel(order, (order.lines[0], 1))
+    shop.fulfill(order)
+    assert shop.present(OrderState, order.order_id).status is OrderStatus.FULFILLED
+    assert money(receive(shop, payment, "rcpt_2", 599)) == (599, 599, 0)
+    shop.assert_identities()
+
+
+def test_money_for_an_order_that_has_ended_is_unallocated(shop: Shop) -> None:
+    """A part came, all of it was given back, and the rest comes all the same: nobody owes it, so it is not captured."""
+    order = shop.place(("MUG", 2))
+    payment = receive(shop, awaiting(shop, order), "rcpt_1", 500)
+    give_all_back(shop, order, payment, 500)
+    assert money(receive(shop, payment, "rcpt_2", 698)) == (500, 698, 0)
+    shop.assert_identities()
+
+
 def test_the_provider_says_it_in_any_order_and_twice(shop: Shop, provider: Notifying) -> None:
     """Received and returned, and the operator's own record beside them: one receipt, one return, one fee."""
     for places in sorted(set(itertools.permutations((0, 1, 0, 1)))):
@@ -237,6 +260,20 @@ def test_the_provider_says_it_in_any_order_and_twice(shop: Shop, provider: Notif
         assert shop.present(PaymentState, payment.payment_id) == after
     assert shop.query("select distinct state from oltp.provider_notifications") == [("applied",)]
     shop.assert_identities()
+
+
+def test_a_fee_that_the_books_do_not_have_is_not_lost(shop: Shop, provider: Notifying) -> None:
+    """A person has recorded the return without the provider's fee: its notification goes to a person."""
+    payment = receive(shop, awaiting(shop, shop.place(("MUG", 2)), DEBIT), "rcpt_1", 1_198)
+    by_hand = ReturnPayment(
+        merchant_id=MERCHANT, payment_id=payment.payment_id, provider_reference="rcpt_1", reason="letter"
+    )
+    after = shop.do(by_hand)
+    says: dict[str, Any] = {"reference": "rcpt_1", "amount_minor": 1_198, "currency": "GBP"}
+    settlement = deliver(shop, said(provider, NotificationKind.PAYMENT_RETURNED, payment, fee_minor=350, **says))
+    assert settlement.state is PARKED and "a fee of 0 minor units" in settlement.reason, settlement
+    assert deliver(shop, said(provider, NotificationKind.PAYMENT_RETURNED, payment, **says)).state is APPLIED
+    assert shop.present(PaymentState, payment.payment_id) == after
 
 
 def test_what_contradicts_the_books_is_parked_and_changes_nothing(shop: Shop, provider: Notifying) -> None:

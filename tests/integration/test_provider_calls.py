@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from contracts.errors import ConflictError, GatewayDeclinedError, GatewayError, IdempotencyConflictError
-from contracts.events.order import OrderState
+from contracts.events.order import OrderState, OrderStatus
 from contracts.events.payment import PaymentState, PaymentStatus
 from contracts.events.refund import RefundStatus
 from contracts.ids import uuid7
@@ -23,6 +23,7 @@ from oltp.commands.capture_payment import CapturePayment
 from oltp.commands.complete_refund import CompleteRefund
 from oltp.commands.execute import Command, execute
 from oltp.commands.fail_refund import FailRefund
+from oltp.commands.place_order import PriceOverride
 from oltp.commands.void_payment import VoidPayment
 from oltp.gateway import EmbeddedGateway, Moved
 from oltp.settling import settle_provider_calls, unsettled_calls
@@ -224,6 +225,24 @@ def test_captures_voids_and_refunds_whose_process_died_are_completed(shop: Shop,
     assert shop.do(complete, "another worker").status is RefundStatus.COMPLETED
     assert settle_provider_calls(shop.pod, left_after=AT_ONCE).settled == 1
     assert shop.do(complete, "refund").status is RefundStatus.COMPLETED
+
+
+def test_a_refund_leaves_owed_what_the_provider_is_being_asked_to_capture(shop: Shop, provider: Provider) -> None:
+    """The goods are given back while shipping is being captured: it is withdrawn then, not cancelled."""
+    price = PriceOverride(unit_price_micro=4_950_000, source="test", reason="by hand")
+    order = shop.place(("MUG", 1), shipping=[price])
+    mug, shipping = order.lines
+    payment = shop.capture(shop.authorize(order), mug.total_minor)
+    refund = shop.request_refund(payment, (mug, 1))
+    capture = CapturePayment(merchant_id=MERCHANT, payment_id=payment.payment_id)
+    die_in(shop, provider, capture, "shipping")
+    shop.do(CompleteRefund(merchant_id=MERCHANT, refund_id=refund.refund_id))
+    assert shop.do(capture, "shipping").captured_minor == order.total_minor
+    ended = shop.present(OrderState, order.order_id)
+    assert (ended.status, ended.cancelled_minor) == (OrderStatus.CANCELLED, 0)
+    shop.assert_identities()
+    captured = shop.present(PaymentState, payment.payment_id)
+    assert shop.refund(captured, (shipping, 1)).amount_minor == shipping.total_minor
 
 
 def test_a_provider_that_does_not_answer_is_asked_again_later(shop: Shop, provider: Provider) -> None:

@@ -42,7 +42,7 @@ from oltp.notifying import (
 from oltp.settling import settle_provider_calls
 from tests.integration.notifying_provider import Notifying
 from tests.integration.shop import LOCATION, MERCHANT, NOW, Shop
-from tests.integration.test_provider_calls import AT_ONCE
+from tests.integration.test_provider_calls import AT_ONCE, die_in
 
 PROVIDER = "embedded"
 PENDING, APPLIED, PARKED = NotificationState.PENDING, NotificationState.APPLIED, NotificationState.PARKED
@@ -380,6 +380,39 @@ def test_a_failed_refund_is_recorded_as_failed(shop: Shop, provider: Notifying) 
     assert shop.refund(shop.present(PaymentState, refund.payment_id), (order.lines[0], 2)).amount_minor > 0
 
 
+def test_another_refunded_amount_than_was_asked_for_is_never_recorded(shop: Shop, provider: Notifying) -> None:
+    """The same while the call is under way as after it: parked with both said, and the answer of the call counts."""
+    order = shop.place(("MUG", 2))
+    refund = shop.request_refund(shop.pay(order), (order.lines[0], 2))
+    command = CompleteRefund(merchant_id=MERCHANT, refund_id=refund.refund_id)
+    die_in(shop, provider, command, "refund")
+    before = shop.fold()
+    other = msgspec.structs.replace(provider.written[-1], id="evt_other", amount_minor=100)
+    settlement = deliver(shop, other)
+    assert settlement.state is PARKED and "gave 1.00 back, not 11.98" in settlement.reason, settlement
+    assert shop.fold() == before
+    assert deliver(shop, provider.written[-1]).state is APPLIED
+    assert shop.do(command, "refund").status is RefundStatus.COMPLETED
+    settlement = deliver(shop, msgspec.structs.replace(other, id="evt_later"))
+    assert settlement.state is PARKED and "1,198 minor units of GBP are recorded" in settlement.reason
+
+
+def test_money_that_went_back_is_recorded_whatever_was_disputed_since(shop: Shop, provider: Notifying) -> None:
+    """The provider has paid under our key, and no call is left of it, as after a restore of the pod."""
+    order = shop.place(("MUG", 1))
+    payment = shop.pay(order)
+    refund = shop.request_refund(payment, (order.lines[0], 1))
+    deliver(shop, disputed(shop, provider, payment, NotificationKind.DISPUTE_OPENED, "dp_1"))
+    provider.refund(
+        idempotency_key=f"{MERCHANT}/refund/{refund.refund_id}",
+        authorization_reference=payment.provider_reference,
+        amount_minor=599,
+        currency="GBP",
+    )
+    assert deliver(shop, provider.written[-1]).state is APPLIED
+    assert shop.present(PaymentState, payment.payment_id).refunded_minor == 599
+
+
 def test_what_contradicts_the_books_changes_nothing(shop: Shop, provider: Notifying) -> None:
     """Another amount, another currency, another merchant's key, an unknown type: parked, and the reason says both."""
     order = shop.place(("MUG", 2))
@@ -479,6 +512,24 @@ def test_disputes_in_any_order_are_recorded_once(shop: Shop, provider: Notifying
     assert shop.query("select distinct state from oltp.provider_notifications") == [("applied",)]
 
 
+def test_an_end_that_says_another_amount_or_fee_than_the_opening_is_parked(shop: Shop, provider: Notifying) -> None:
+    """A dispute that is lost in part, or a fee that is said at its end: nothing of it is recorded, and nothing lost."""
+    payment = shop.pay(shop.place(("MUG", 1)))
+    deliver(shop, disputed(shop, provider, payment, NotificationKind.DISPUTE_OPENED, "dp_1"))
+    opened = shop.present(PaymentState, payment.payment_id)
+    others: tuple[dict[str, Any], ...] = ({"amount_minor": 60}, {"fee_minor": 40}, {"currency": "EUR"})
+    for kind in (NotificationKind.DISPUTE_WON, NotificationKind.DISPUTE_LOST):
+        whole = disputed(shop, provider, payment, kind, "dp_1")
+        for number, other in enumerate(others):
+            settlement = deliver(shop, msgspec.structs.replace(whole, id=f"{whole.id}-{number}", **other))
+            assert settlement.state is PARKED and "recorded" in settlement.reason, settlement
+    assert shop.present(PaymentState, payment.payment_id) == opened
+    # It need not say them.
+    says_less = msgspec.structs.replace(whole, amount_minor=None, fee_minor=0, currency=None)
+    assert deliver(shop, says_less).state is APPLIED
+    assert shop.present(PaymentState, payment.payment_id).charged_back_minor == 100
+
+
 def test_disputed_money_is_not_refunded_as_well(shop: Shop, provider: Notifying) -> None:
     order = shop.place(("MUG", 1))
     payment = shop.pay(order)
@@ -489,6 +540,17 @@ def test_disputed_money_is_not_refunded_as_well(shop: Shop, provider: Notifying)
     deliver(shop, disputed(shop, provider, payment, NotificationKind.DISPUTE_WON, "dp_1"))
     deliver(shop, disputed(shop, provider, payment, NotificationKind.DISPUTE_WON, "dp_2"))
     assert shop.refund(shop.present(PaymentState, payment.payment_id), (order.lines[0], 1)).amount_minor == 599
+    # Nor by a refund that was requested before the dispute was opened; it may be paid when the dispute is won.
+    other_order = shop.place(("MUG", 1))
+    other = shop.pay(other_order)
+    refund = shop.request_refund(other, (other_order.lines[0], 1))
+    complete = CompleteRefund(merchant_id=MERCHANT, refund_id=refund.refund_id)
+    deliver(shop, disputed(shop, provider, other, NotificationKind.DISPUTE_OPENED, "dp_1"))
+    with pytest.raises(OverRefundError, match=r"disputes or took back 1\.00; with 5\.99 refunded"):
+        shop.do(complete)
+    assert provider.taken[other.provider_reference] == 599, "the provider was not asked"
+    deliver(shop, disputed(shop, provider, other, NotificationKind.DISPUTE_WON, "dp_1"))
+    assert shop.do(complete).status is RefundStatus.COMPLETED
     # An end that contradicts the recorded one, and a dispute over more than was taken, change nothing.
     contradicts = disputed(shop, provider, payment, NotificationKind.DISPUTE_LOST, "dp_1")
     assert "recorded as won" in deliver(shop, contradicts).reason

@@ -81,6 +81,21 @@ def test_a_key_pays_in_one_way_only(asked: Asked, other: dict[str, Any]) -> None
     assert [payment["status"] for payment in status["payments"]] == ["pending"]
 
 
+def test_a_key_that_has_paid_does_not_say_that_nothing_was_paid(asked: Asked) -> None:
+    """Without a payment method the order's command does not tell bodies with and without a token apart."""
+    key, token = str(uuid7()), {"payment_token": "tok_card"}
+    first = checkout(asked, ("MUG", 1), key=key, **token)
+    assert first.json()["payment"]["status"] == "authorized"
+    answer = checkout(asked, ("MUG", 1), key=key)
+    assert (answer.status_code, answer.json()["type"]) == (422, "/problems/idempotency-conflict")
+    assert answer.json()["differing_fields"] == ["payment_token"]
+    assert checkout(asked, ("MUG", 1), key=key, **token).json() == first.json()
+    unpaid = str(uuid7())
+    placed = checkout(asked, ("MUG", 1), key=unpaid)
+    again = checkout(asked, ("MUG", 1), key=unpaid)
+    assert (again.status_code, again.json()) == (201, placed.json()) and again.headers["idempotency-replayed"] == "true"
+
+
 def test_a_process_that_died_after_the_order_awaits_its_payment_at_the_next_attempt(asked: Asked) -> None:
     key = str(uuid7())
     command = PlaceOrder(
@@ -130,6 +145,19 @@ def test_a_gift_card_pays_wholly_or_in_part_or_leaves_the_order_to_be_paid(asked
         assert refused.status_code == 201 and refused.json()["payment"] is None
         due = refused.json()["due"]
         assert (due["action"], due["amount_minor"]) == ("pay", 1_193) and due["reason"]
+
+
+def test_a_gift_card_that_cannot_pay_leaves_what_is_open_when_it_is_asked_again(asked: Asked) -> None:
+    """The repeated request says what holds now: the order was paid in part, then wholly, in another way."""
+    key, body = str(uuid7()), {"payment_method": "gift_card", "gift_card_id": str(uuid7())}
+    first = checkout(asked, ("MUG", 1), key=key, **body).json()
+    assert first["due"]["amount_minor"] == 1_193
+    path = f"/v1/orders/{first['order']['order_id']}/payments"
+    for amount_minor, due in ((393, 800), (800, None)):
+        assert asked.ask("POST", path, json={"amount_minor": amount_minor}).status_code == 201
+        again = checkout(asked, ("MUG", 1), key=key, **body)
+        assert (again.status_code, again.json()["order"]) == (201, first["order"])
+        assert again.json().get("due", {}).get("amount_minor") == due
 
 
 def test_a_free_order_is_not_paid_in_any_way(asked: Asked) -> None:

@@ -546,6 +546,22 @@ def test_goods_refunded_in_part_and_cancelled_in_part_end_the_order():
     assert (ended.status, owed_minor(ended)) == (OrderStatus.CANCELLED, 100)
 
 
+def test_an_order_that_ends_owes_what_was_captured_and_no_more():
+    refunds = {"line-1": settled(1, 40), "line-2": settled(1, 50)}
+    ended = withdraw_refunded(with_shipping(), refunds, captured_minor=90)
+    assert ended is not None and (ended.status, owed_minor(ended)) == (OrderStatus.CANCELLED, 90)
+    assert [line.cancelled_minor for line in ended.lines] == [60, 0, 300]
+    assert refund_amounts(ended.lines[0], NOTHING_REFUNDED, 1) == (40, 0)
+    # Shipping was captured in part: only the rest of it is cancelled.
+    shipped_in_part = withdraw_refunded(with_shipping(), refunds, captured_minor=200)
+    assert shipped_in_part is not None and owed_minor(shipped_in_part) == 200
+    # The last open unit is cancelled.
+    order = withdraw_refunded(with_shipping(), {"line-1": settled(1, 40)}, captured_minor=40)
+    assert order is not None and owed_minor(order) == 450
+    ended = cancel_order(order, {"line-2": 1}, captured_minor=40, refunds={"line-1": settled(1, 40)})
+    assert (ended.status, owed_minor(ended)) == (OrderStatus.CANCELLED, 40)
+
+
 def test_shipping_that_was_refunded_is_not_rendered():
     order = withdraw_refunded(with_shipping(), {"line-shipping": settled(1, 300)}, captured_minor=450)
     assert order is not None and order.status is OrderStatus.PLACED
