@@ -201,7 +201,11 @@ CELLS = {
             may_also_be=frozenset({Class.STALE, Class.DIFFERENT, Class.AMOUNT, Class.EXTRA}),
             actions=KEYS,
         ),
-        _in_all("position beyond every cut", move(lambda cut: cut + BEYOND_CUTS), Class.DIFFERENT, pod=1),
+        # Events that came meanwhile are not applied, so their products are behind until it is rebuilt.
+        replace(
+            _in_all("position beyond every cut", move(lambda cut: cut + BEYOND_CUTS), Class.DIFFERENT, pod=1),
+            may_also_be=frozenset({Class.STALE, Class.MISSING, Class.AMOUNT, Class.EXTRA}),
+        ),
     ),
     "poison": (
         Cell(
