@@ -20,7 +20,7 @@ from api.routes.keys import NoBody
 from api.webhooks.shown import DeliveryStanding, Replayed, WebhookMessage
 from api.webhooks.store import OVERLAP, OVERLAP_MAX, Done, Endpoint, Wanted
 from contracts.errors import ConflictError, InputError
-from contracts.limits import Note, Title
+from contracts.limits import Note, Reference, StoredName, Title
 from contracts.webhooks import EVENT_TYPES, URL_CHARACTERS_MAX
 
 Address = Annotated[str, msgspec.Meta(min_length=1, max_length=URL_CHARACTERS_MAX)]
@@ -82,7 +82,7 @@ class ReplayBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     is_preview: bool = True
     """Only say what would be told."""
-    pod: Annotated[str, msgspec.Meta(max_length=100)] | None = None
+    pod: StoredName | None = None
     from_cut: Annotated[int, msgspec.Meta(ge=1, le=2**62)] | None = None
     from_time: datetime | None = None
 
@@ -90,7 +90,7 @@ class ReplayBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class SkipBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which message is skipped, and why."""
 
-    event_id: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
+    event_id: Reference
     """Its Webhook-Id; of a parked endpoint `parked_because` names it."""
     reason: Note
     """Kept with the message, and shown in the standing."""
