@@ -184,6 +184,8 @@ def check_out(call: Call) -> Answer:
         customer_id=body.customer_id,
         location_id=body.location_id,
         payment_method=body.payment_method,
+        payment_token=body.payment_token,
+        gift_card_id=body.gift_card_id,
     )
 
     def ordered() -> Done:

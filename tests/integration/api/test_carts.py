@@ -94,7 +94,7 @@ def test_a_cart_is_paid_by_a_bank_transfer_in_the_same_request(asked: Asked) -> 
     again = asked.ask("POST", path, key="transfer", json=by_transfer)
     assert again.json() == answer.json() and again.headers["idempotency-replayed"] == "true"
     other = asked.ask("POST", path, key="transfer", json=by_card)
-    assert other.status_code == 422 and other.json()["differing_fields"] == ["payment_method"]
+    assert other.status_code == 422 and other.json()["differing_fields"] == ["payment_method", "payment_token"]
 
 
 def test_what_has_changed_is_told_before_money_moves(asked: Asked) -> None:

@@ -76,9 +76,37 @@ def test_a_key_pays_in_one_way_only(asked: Asked, other: dict[str, Any]) -> None
     first = checkout(asked, ("MUG", 1), key=key, **TRANSFER).json()
     answer = checkout(asked, ("MUG", 1), key=key, **other)
     assert (answer.status_code, answer.json()["type"]) == (422, "/problems/idempotency-conflict")
-    assert answer.json()["differing_fields"] == ["payment_method"]
+    assert answer.json()["differing_fields"] == sorted({"payment_method", *other})
     status = asked.ask("GET", f"/v1/orders/{first['order']['order_id']}/status").json()
     assert [payment["status"] for payment in status["payments"]] == ["pending"]
+
+
+CARD = {"payment_token": "tok_card"}
+GIFT = {"payment_method": "gift_card", "gift_card_id": str(uuid7())}
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "differing"),
+    [
+        (CARD, {}, "payment_token"),
+        ({}, CARD, "payment_token"),
+        (CARD, {"payment_token": "tok_other"}, "payment_token"),
+        # The first one cannot pay, so it has left no payment under the key.
+        (GIFT, {**GIFT, "gift_card_id": str(uuid7())}, "gift_card_id"),
+    ],
+)
+def test_a_key_pays_with_one_means_only(
+    asked: Asked, first: dict[str, Any], then: dict[str, Any], differing: str
+) -> None:
+    key = str(uuid7())
+    answer = checkout(asked, ("MUG", 1), key=key, **first)
+    path = f"/v1/orders/{answer.json()['order']['order_id']}/status"
+    before = asked.ask("GET", path).json()
+    refused = checkout(asked, ("MUG", 1), key=key, **then)
+    assert (refused.status_code, refused.json()["differing_fields"]) == (422, [differing])
+    assert asked.ask("GET", path).json() == before, "nothing was paid by another body"
+    again = checkout(asked, ("MUG", 1), key=key, **first)
+    assert again.json() == answer.json()
 
 
 def test_a_process_that_died_after_the_order_awaits_its_payment_at_the_next_attempt(asked: Asked) -> None:
