@@ -24,7 +24,7 @@ from starlette.responses import Response
 from api.bodies import parsed, parsed_query, read_body, require_json
 from api.calls import Answer, Call, Caller
 from api.declaring import Route
-from api.middleware import request_id_of
+from api.middleware import ROUTE_HEADERS, request_id_of
 from api.provider_signatures import HEADER as SIGNATURE
 from api.provider_signatures import require_signed
 from api.services import Services
@@ -44,6 +44,7 @@ def endpoint_of(route: Route, services: Services) -> Endpoint:
 
     async def endpoint(request: Request) -> Response:
         until = time.monotonic() + route.deadline_seconds
+        request.scope[ROUTE_HEADERS] = fixed
         caller = await _caller(route, services, request)
         with services.counters.counted(caller.key_id) if caller is not None else nullcontext():
             call = await _call(route, services, request, caller)

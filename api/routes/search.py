@@ -335,5 +335,6 @@ ROUTES: tuple[Route, ...] = (
         deadline_seconds=2.0,
         answer=Suggestions,
         query=SuggestionQuery,
+        takes_position=True,
     ),
 )
