@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import nullcontext
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from typer.testing import CliRunner
@@ -153,6 +154,19 @@ def test_no_message_has_an_id_that_no_store_can_hold(asked: Asked, path: str, bo
     endpoint = asked.ask("POST", "/v1/webhook-endpoints", Role.ADMIN, json=made).json()["endpoint"]
     answer = asked.ask("POST", f"/v1/webhook-endpoints/{endpoint['endpoint_id']}/{path}", Role.ADMIN, json=body)
     _is_problem(answer, 400, "input")
+
+
+@pytest.mark.parametrize("customer_id", ["web/42", "a/entitlements", "a/account/b", "50%/é?#"])
+def test_a_customer_has_whatever_id_its_merchant_gave(asked: Asked, customer_id: str) -> None:
+    path = f"/v1/customers/{quote(customer_id, safe='')}"
+    body = {"feature": "club", "level": 2, "grantor": "admin"}
+    granted = asked.ask("POST", f"{path}/entitlements/grants", Role.ADMIN, json=body)
+    assert (granted.status_code, granted.json().get("customer_id")) == (201, customer_id), granted.text
+    held = asked.ask("GET", f"{path}/entitlements").json()["entitlements"]
+    assert [one["customer_id"] for one in held] == [customer_id]
+    position = {"Tieout-Position": granted.headers["tieout-position"]}
+    account = asked.ask("GET", f"{path}/account", headers=position).json()
+    assert (account["customer_id"], account["levels"]) == (customer_id, {"club": 2})
 
 
 def test_an_operator_sees_how_everything_stands(asked: Asked) -> None:
