@@ -28,6 +28,8 @@ from api.services import Services
 from contracts.errors import InputError, UnknownPathError, WrongMethodError
 
 OPENAPI_PATH = "/v1/openapi.json"
+OWN_NAMES = ("customer_id", "merchant_id")
+"""Parameters of paths that are free texts; all others are ids of ours, or names without slashes."""
 
 
 def build_app(services: Services, routes: Sequence[Route] = ROUTES) -> FastAPI:
@@ -50,7 +52,7 @@ def build_app(services: Services, routes: Sequence[Route] = ROUTES) -> FastAPI:
     for route in routes:
         # A route of Starlette: FastAPI's own would solve dependencies, of which ours have none, for every request.
         app.add_route(
-            route.path,
+            _served(route.path),
             endpoint_of(route, services),
             methods=["GET", "HEAD"] if route.method == "GET" else [route.method],
             name=route.name,
@@ -59,6 +61,13 @@ def build_app(services: Services, routes: Sequence[Route] = ROUTES) -> FastAPI:
     app.openapi = lambda: document(routes)  # type: ignore[method-assign]
     app.add_middleware(Requests)
     return app
+
+
+def _served(path: str) -> str:
+    """Return a route's path as Starlette matches it: a merchant's own names may have slashes, which come decoded."""
+    for name in OWN_NAMES:
+        path = path.replace(f"{{{name}}}", f"{{{name}:path}}")
+    return path
 
 
 async def _told(request: Request, error: Exception) -> Response:

@@ -24,12 +24,13 @@ from starlette.responses import Response
 from api.bodies import parsed, parsed_query, read_body, require_json
 from api.calls import Answer, Call, Caller
 from api.declaring import Route
-from api.middleware import request_id_of
+from api.middleware import ROUTE_HEADERS, request_id_of
 from api.provider_signatures import HEADER as SIGNATURE
 from api.provider_signatures import require_signed
 from api.services import Services
 from contracts.errors import DeadlineError, ForbiddenError, InputError, KeyMissingError, UnauthenticatedError
 from contracts.limits import IDEMPOTENCY_KEY
+from oltp.commands.checking import check_fields
 
 _ETAG = re.compile(r'(?:W/)?"(\d{1,15})"')
 
@@ -43,6 +44,7 @@ def endpoint_of(route: Route, services: Services) -> Endpoint:
 
     async def endpoint(request: Request) -> Response:
         until = time.monotonic() + route.deadline_seconds
+        request.scope[ROUTE_HEADERS] = fixed
         caller = await _caller(route, services, request)
         with services.counters.counted(caller.key_id) if caller is not None else nullcontext():
             call = await _call(route, services, request, caller)
@@ -84,13 +86,30 @@ async def _call(route: Route, services: Services, request: Request, caller: Call
         request_id=request_id_of(request.scope),
         caller=caller,
         path=request.path_params,
-        query=parsed_query(dict(request.query_params), route.query) if route.query is not None else None,
-        body=parsed(body, route.body) if route.body is not None else None,
+        query=_checked(parsed_query(dict(request.query_params), route.query)) if route.query is not None else None,
+        body=_body(route, body),
         headers=headers,
         idempotency_key=_idempotency_key(headers.get("idempotency-key", "")) if route.is_command else "",
         raw=body if route.is_signed else b"",
         expected_version=_version_in(headers.get("if-match")) if route.has_version else None,
     )
+
+
+def _body(route: Route, body: bytes) -> Any:
+    """Return the body with its fields checked; the provider's is kept as it says, and checked by whoever stores it."""
+    if route.body is None:
+        return None
+    value = parsed(body, route.body)
+    return value if route.is_signed else _checked(value)
+
+
+def _checked(value: msgspec.Struct) -> msgspec.Struct:
+    """Return a body or query; InputError when a field breaks its limit, so that no store is asked what it cannot hold.
+
+    A command checks its own fields as well; not every body becomes one.
+    """
+    check_fields(value)
+    return value
 
 
 def _idempotency_key(text: str) -> str:

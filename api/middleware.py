@@ -18,6 +18,8 @@ from contracts.ids import uuid7
 from contracts.problems import problem_type
 
 REQUEST_ID = "tieout_request_id"
+ROUTE_HEADERS = "tieout_route_headers"
+"""The headers of every answer of the route that was found, refusals too."""
 HEADER = b"tieout-request-id"
 SLOW_SECONDS = 2.0
 
@@ -61,7 +63,10 @@ class Requests:
             if answered:
                 logger.exception("Request %s failed after its answer had begun.", request_id)
                 raise
-            await self._tell(error, request_id)(scope, receive, send_named)
+            told = self._tell(error, request_id)
+            # What a client may keep, it may keep of an answer only.
+            told.headers.update({**scope.get(ROUTE_HEADERS, {}), "Cache-Control": "no-store"})
+            await told(scope, receive, send_named)
         if (seconds := time.monotonic() - began) > SLOW_SECONDS:
             logger.info("Request %s (%s %s) took %.1f s.", request_id, scope["method"], scope["path"], seconds)
 

@@ -50,8 +50,8 @@ DESCRIPTION = f"""Commands and reads of Tieout over HTTP.
   days.
 - **Errors** are problem+json (RFC 9457). `type` is the path of a page that explains it, and never changes; `retryable`
   says whether the same request may succeed later.
-- **Reading your writes**: every command answers with `Tieout-Position`. Send it with a read: the answer holds that
-  write.
+- **Reading your writes**: a command answers with `Tieout-Position`, unless no copy shows what it wrote. Send it with a
+  read: the answer holds that write.
 - **Money** is in whole minor units of the currency (`_minor`), prices in millionths of the major unit (`_micro`).
 """
 
@@ -211,7 +211,7 @@ def _errors(route: Route) -> list[type[TieoutError]]:
 def _answer_headers(route: Route) -> dict[str, Any]:
     texts = {"Tieout-Request-Id": "The id of the request, by which operators find it."}
     if route.is_command:
-        texts[POSITION] = "Where the write is; a read that carries it holds the write."
+        texts[POSITION] = "Where the write is, if copies show it; a read that carries it holds the write."
         texts["Idempotency-Replayed"] = "`true`: the command ran earlier, and this is its stored answer."
     if route.takes_position:
         texts |= copy_headers.TEXTS

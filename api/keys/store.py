@@ -5,7 +5,7 @@ Belongs here: the table, and its statements. Does not belong here: what processe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -13,6 +13,7 @@ from typing import Any, LiteralString
 
 import psycopg
 from psycopg.rows import kwargs_row
+from psycopg.types.json import Jsonb
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from api.declaring import Role
@@ -26,6 +27,8 @@ USES_WRITTEN_EVERY = timedelta(minutes=1)
 OVERLAP = timedelta(hours=24)
 """How long a rotated key still works, unless the caller says otherwise."""
 OVERLAP_MAX = timedelta(days=90)
+REQUESTS_KEPT = timedelta(days=30)
+"""So long a request with the same idempotency key is known."""
 CONNECT_SECONDS_MAX = 2.0
 
 _MIGRATE = """
@@ -43,18 +46,42 @@ create table if not exists api.keys (
     revoked_at timestamptz,
     -- Written about once a minute.
     last_used_at timestamptz,
-    -- Of the request that made it over HTTP; null: `tieout keys` did.
-    idempotency_key text,
-    unique (merchant_id, idempotency_key),
     check ((role = 'operator') = (merchant_id is null))
 );
 create index if not exists keys_by_merchant on api.keys (merchant_id, key_id);
+create table if not exists api.key_requests (
+    merchant_id text not null,
+    idempotency_key text not null,
+    -- What was asked for, field by field.
+    asked jsonb not null,
+    -- The key that the answer is about.
+    key_id text not null,
+    made_at timestamptz not null,
+    primary key (merchant_id, idempotency_key)
+);
+do $$ begin
+    -- Until now a key named the request that made it, and nothing of what that had asked for.
+    if exists (select from information_schema.columns where table_schema = 'api' and table_name = 'keys'
+               and column_name = 'idempotency_key') then
+        insert into api.key_requests (merchant_id, idempotency_key, asked, key_id, made_at)
+        select merchant_id, idempotency_key, jsonb_build_object('do', 'create', 'role', role, 'label', label),
+               key_id, created_at
+        from api.keys where idempotency_key is not null
+        on conflict do nothing;
+        alter table api.keys drop column idempotency_key;
+    end if;
+end $$;
 """
 _COLUMNS: LiteralString = "key_id, merchant_id, role, label, created_at, expires_at, revoked_at, last_used_at"
 _INSERT = """
-insert into api.keys (key_id, merchant_id, role, digest, label, created_at, idempotency_key)
-values (%(key_id)s, %(merchant_id)s, %(role)s, %(digest)s, %(label)s, %(created_at)s, %(idempotency_key)s)
-on conflict (merchant_id, idempotency_key) do nothing
+insert into api.keys (key_id, merchant_id, role, digest, label, created_at)
+values (%(key_id)s, %(merchant_id)s, %(role)s, %(digest)s, %(label)s, %(created_at)s)
+"""
+_ALONE = "select pg_advisory_xact_lock(hashtext('api.key_requests'), hashtext(%s))"
+_FORGET = "delete from api.key_requests where merchant_id = %s and made_at < %s"
+_KNOWN = "select asked, key_id from api.key_requests where merchant_id = %s and idempotency_key = %s"
+_REMEMBER = """
+insert into api.key_requests (merchant_id, idempotency_key, asked, key_id, made_at) values (%s, %s, %s, %s, %s)
 """
 _REVOKE = """
 update api.keys set revoked_at = coalesce(revoked_at, %(now)s)
@@ -89,10 +116,11 @@ class Key:
 
 @dataclass(frozen=True, kw_only=True)
 class Made:
-    """A key that was made; `text` None: an earlier request with the same idempotency key made it."""
+    """The key of a request; `text` None: it is not new, or an earlier request with the same idempotency key made it."""
 
     key: Key
     text: str | None = field(repr=False)
+    is_replayed: bool = False
 
 
 def migrate_keys(control_dsn: str) -> None:
@@ -126,8 +154,10 @@ class KeyStore:
             raise InputError("A key of an operator has no merchant; every other key has one.")
         if problem := TITLE.problem(label):
             raise InputError(f"The label {problem}.")
-        with self._connect() as connection:
-            return self._made(connection, role, merchant_id, label, idempotency_key)
+        asked = {"do": "create", "role": str(role), "label": label}
+        return self._once(
+            merchant_id, idempotency_key, asked, lambda connection: self._made(connection, role, merchant_id, label)
+        )
 
     def rotate(
         self,
@@ -143,20 +173,26 @@ class KeyStore:
         """
         if not timedelta(0) <= overlap <= OVERLAP_MAX:
             raise InputError(f"The overlap must be between nothing and {OVERLAP_MAX.days} days.")
-        with self._connect() as connection:
+
+        def do(connection: psycopg.Connection[Any]) -> Made:
             old = self._found(connection, key_id, merchant_id)
             if not old.is_valid(self.clock()):
                 raise ConflictError(f"Key {old.readable} is no longer valid; create a new one.")
-            made = self._made(connection, old.role, old.merchant_id, old.label, idempotency_key)
-            if made.text is not None:
-                connection.execute(_EXPIRE, {"key_id": key_id, "expires_at": self.clock() + overlap})
-        return made
+            made = self._made(connection, old.role, old.merchant_id, old.label)
+            connection.execute(_EXPIRE, {"key_id": key_id, "expires_at": self.clock() + overlap})
+            return made
 
-    def revoke(self, key_id: str, *, merchant_id: str | None = None) -> Key:
+        asked = {"do": "rotate", "of": key_id, "overlap_seconds": int(overlap.total_seconds())}
+        return self._once(merchant_id, idempotency_key, asked, do)
+
+    def revoke(self, key_id: str, *, merchant_id: str | None = None, idempotency_key: str | None = None) -> Made:
         """Let a key open nothing any more and return it; a revoked key stays as it is."""
-        with self._connect() as connection:
+
+        def do(connection: psycopg.Connection[Any]) -> Made:
             connection.execute(_REVOKE, {"key_id": key_id, "merchant_id": merchant_id, "now": self.clock()})
-            return self._found(connection, key_id, merchant_id)
+            return Made(key=self._found(connection, key_id, merchant_id), text=None)
+
+        return self._once(merchant_id, idempotency_key, {"do": "revoke", "of": key_id}, do)
 
     def keys(self, merchant_id: str | None = None, *, after: str = "", limit: int | None = None) -> list[Key]:
         """Return the keys of a merchant, or all keys, by id."""
@@ -175,15 +211,35 @@ class KeyStore:
                 connection.execute(_USED, (now, found[0].key_id))
             return found[0]
 
-    def _made(
+    def _once(
         self,
-        connection: psycopg.Connection[Any],
-        role: Role,
         merchant_id: str | None,
-        label: str,
         idempotency_key: str | None,
+        asked: dict[str, Any],
+        do: Callable[[psycopg.Connection[Any]], Made],
     ) -> Made:
-        """Insert a new key, or find the one that an earlier request with this idempotency key made."""
+        """Do it unless an earlier request with the same idempotency key did; then return the key of that one."""
+        with self._connect() as connection:
+            if merchant_id is None or idempotency_key is None:
+                return do(connection)
+            # One at a time for a merchant: of two requests with the same key at once, the second finds the first.
+            connection.execute(_ALONE, [merchant_id])
+            connection.execute(_FORGET, [merchant_id, self.clock() - REQUESTS_KEPT])
+            row = connection.execute(_KNOWN, [merchant_id, idempotency_key]).fetchone()
+            if row is None:
+                made = do(connection)
+                values = (merchant_id, idempotency_key, Jsonb(asked), made.key.key_id, self.clock())
+                connection.execute(_REMEMBER, values)
+                return made
+            differing = sorted(name for name in {*row[0], *asked} if row[0].get(name) != asked.get(name))
+            if differing:
+                raise IdempotencyConflictError(
+                    f"Idempotency key {idempotency_key!r} was used for another request; use a new one.",
+                    fields=differing,
+                )
+            return Made(key=self._found(connection, row[1], merchant_id), text=None, is_replayed=True)
+
+    def _made(self, connection: psycopg.Connection[Any], role: Role, merchant_id: str | None, label: str) -> Made:
         new = new_key(role)
         values = {
             "key_id": new.key_id,
@@ -192,18 +248,9 @@ class KeyStore:
             "label": label,
             "digest": digest_of(self.pepper, new.text),
             "created_at": self.clock(),
-            "idempotency_key": idempotency_key,
         }
-        if connection.execute(_INSERT, values).rowcount:
-            return Made(key=self._found(connection, new.key_id, merchant_id), text=new.text)
-        where: LiteralString = "merchant_id = %s and idempotency_key = %s"
-        (earlier,) = _select(connection, where, [merchant_id, idempotency_key])
-        differing = [name for name in ("role", "label") if getattr(earlier, name) != values[name]]
-        if differing:
-            raise IdempotencyConflictError(
-                f"Idempotency key {idempotency_key!r} made another API key; use a new one.", fields=differing
-            )
-        return Made(key=earlier, text=None)
+        connection.execute(_INSERT, values)
+        return Made(key=self._found(connection, new.key_id, merchant_id), text=new.text)
 
     def _found(self, connection: psycopg.Connection[Any], key_id: str, merchant_id: str | None) -> Key:
         where: LiteralString = "key_id = %s and (%s::text is null or merchant_id = %s)"

@@ -14,7 +14,7 @@ from typing import Annotated
 import msgspec
 
 from api.calls import Answer, Call
-from api.commands import COMMAND_SECONDS
+from api.commands import COMMAND_SECONDS, REPLAYED
 from api.declaring import Criticality, Handler, Route, Work
 from api.paying import Checkout, check_payment, paid
 from api.pods import Done
@@ -138,7 +138,7 @@ def add_to_cart(call: Call) -> Answer:
     view = call.services.shoppers.carts.add(
         key, body.device_id, body.sku, body.quantity, request_key=call.idempotency_key
     )
-    return Answer(value=_shown(key, view))
+    return _changed(key, view)
 
 
 def set_cart_quantity(call: Call) -> Answer:
@@ -155,14 +155,14 @@ def set_cart_quantity(call: Call) -> Answer:
         seen=None if body.seen is None else seen_of(body.seen),
         request_key=call.idempotency_key,
     )
-    return Answer(value=_shown(key, view))
+    return _changed(key, view)
 
 
 def merge_carts(call: Call) -> Answer:
     """Merge another cart of the merchant into this one, as at a sign-in. Repeated, it changes nothing."""
     key = _key(call)
     other = CartKey(merchant_id=call.merchant_id, cart_id=call.body.from_cart_id)
-    return Answer(value=_shown(key, call.services.shoppers.carts.sign_in(other, key)))
+    return _changed(key, call.services.shoppers.carts.sign_in(other, key, request_key=call.idempotency_key))
 
 
 def check_out(call: Call) -> Answer:
@@ -184,6 +184,8 @@ def check_out(call: Call) -> Answer:
         customer_id=body.customer_id,
         location_id=body.location_id,
         payment_method=body.payment_method,
+        payment_token=body.payment_token,
+        gift_card_id=body.gift_card_id,
     )
 
     def ordered() -> Done:
@@ -195,6 +197,11 @@ def check_out(call: Call) -> Answer:
 
 def _key(call: Call) -> CartKey:
     return CartKey(merchant_id=call.merchant_id, cart_id=call.uuid("cart_id"))
+
+
+def _changed(key: CartKey, view: CartView) -> Answer:
+    """Return the cart after a change; of a repeated request the cart as it is now."""
+    return Answer(value=_shown(key, view), headers={REPLAYED: "true"} if view.is_replayed else {})
 
 
 def _shown(key: CartKey, view: CartView, priced: PricedCart | None = None) -> CartShown:

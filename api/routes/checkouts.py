@@ -92,6 +92,8 @@ def _order(call: Call, body: CheckoutBody) -> PlaceOrder:
         lines=[OrderLineInput(sku=line.sku, quantity=line.quantity) for line in body.lines],
         reservation_id=body.reservation_id,
         payment_method=body.payment_method,
+        payment_token=body.payment_token,
+        gift_card_id=body.gift_card_id,
     )
 
 

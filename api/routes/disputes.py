@@ -18,8 +18,7 @@ from api.roles import ADMINS, OPERATORS
 from api.routes.operator import LISTED_MAX, Listed
 from contracts.errors import ConflictError
 from contracts.events.payment import DisputeStatus
-from contracts.limits import MERCHANT_REFERENCE
-from oltp.commands.checking import check_value
+from contracts.limits import MerchantReference
 from oltp.commands.record_dispute import RecordDispute, RecordedDispute
 from oltp.reads.disputes import Dispute, dispute_of, disputes_of
 
@@ -37,7 +36,7 @@ class DisputesQuery(PageQuery, frozen=True, kw_only=True):
 class AllDisputesQuery(msgspec.Struct, frozen=True, kw_only=True):
     """Which disputes."""
 
-    merchant_id: str | None = None
+    merchant_id: MerchantReference | None = None
     ended: bool = False
     """Also those that have ended."""
     limit: Annotated[int, msgspec.Meta(ge=1, le=LISTED_MAX)] = 100
@@ -67,8 +66,6 @@ def get_dispute(call: Call) -> Answer:
 def list_all_disputes(call: Call) -> Answer:
     """Return disputes of all merchants, the newest first; by default those that are open."""
     query: AllDisputesQuery = call.query
-    if query.merchant_id is not None:
-        check_value("merchant_id", query.merchant_id, MERCHANT_REFERENCE)
     found = call.services.operations.disputes(merchant_id=query.merchant_id, is_ended=query.ended, limit=query.limit)
     return Answer(value=Listed(items=found))
 

@@ -16,8 +16,10 @@ from api.calls import Answer, Call
 from api.cursors import Page, PageQuery, page_of, position_after
 from api.declaring import Criticality, Route, Work
 from api.models import view_headers
+from api.positions import HEADER as POSITION
+from api.positions import position_of
 from api.roles import ADMINS
-from contracts.errors import StackError
+from contracts.errors import PropagationError, StackError
 from derived.read_models.fulfillment_view import NAME, OpenLine, open_orders_in
 from oltp.reads.orders import waiting_for_money
 
@@ -71,11 +73,13 @@ def list_open_orders(call: Call) -> Answer:
 
     They come from the fulfillment view; Tieout-Applied-Cut and Tieout-Data-Age (seconds) say how new it is. Of those
     whose money comes later OLTP says whether they may ship at this moment; without its answer those wait that the view
-    knows to wait.
+    knows to wait. With Tieout-Position the list holds the write that returned it; if the view is not there within half
+    a second, the answer is 503.
     """
     scope = ("open-orders", call.merchant_id)
     after = position_after(call.services.cursors, scope, call.query.after)
     pod = call.services.pods.home(call.merchant_id)
+    _require_position(call)
     with call.services.models.snapshot() as connection:
         found = open_orders_in(
             connection,
@@ -93,6 +97,19 @@ def list_open_orders(call: Call) -> Answer:
     return Answer(
         value=msgspec.structs.replace(page, items=shown), headers=view_headers(NAME, found.freshness, pod.pod)
     )
+
+
+def _require_position(call: Call) -> None:
+    """Raise PropagationError unless the view holds the write in Tieout-Position, after waiting for it briefly.
+
+    Only the view has such a list, so nobody else can answer.
+    """
+    if (token := call.headers.get(POSITION.lower())) is None:
+        return
+    position, pods = position_of(call.services.tokens, token), call.services.pods
+    # A write is in the view's part of the pod that it was made in, wherever the merchant lives now.
+    if position.pod not in pods.names or not call.services.models.has(NAME, pods.pod(position.pod), position):
+        raise PropagationError("The list does not hold this write yet; ask again, or without a position.")
 
 
 def _waiting(call: Call, order_ids: Sequence[str]) -> frozenset[str]:
@@ -140,5 +157,7 @@ ROUTES: tuple[Route, ...] = (
         deadline_seconds=5.0,
         answer=Page[OrderToShip],
         query=OpenOrdersQuery,
+        takes_position=True,
+        raises=(PropagationError,),
     ),
 )

@@ -84,7 +84,7 @@ def rotate_key(call: Call) -> Answer:
     """Make a key that takes the place of another one, which still works for a while."""
     body: RotationBody = call.body
     made = call.services.keys.rotate(
-        call.path["key_id"],
+        call.text("key_id"),
         overlap=timedelta(seconds=body.overlap_seconds),
         merchant_id=call.merchant_id,
         idempotency_key=call.idempotency_key,
@@ -94,12 +94,18 @@ def rotate_key(call: Call) -> Answer:
 
 def revoke_key(call: Call) -> Answer:
     """Let a key open nothing any more, within a second. A revoked key stays revoked."""
-    return Answer(value=_page(call.services.keys.revoke(call.path["key_id"], merchant_id=call.merchant_id)))
+    revoked = call.services.keys.revoke(
+        call.text("key_id"), merchant_id=call.merchant_id, idempotency_key=call.idempotency_key
+    )
+    return Answer(value=_page(revoked.key), headers=_replayed(revoked))
 
 
 def _made(made: Made) -> Answer:
-    headers = {REPLAYED: "true"} if made.text is None else {}
-    return Answer(value=MadeKey(key=_page(made.key), text=made.text), headers=headers)
+    return Answer(value=MadeKey(key=_page(made.key), text=made.text), headers=_replayed(made))
+
+
+def _replayed(made: Made) -> dict[str, str]:
+    return {REPLAYED: "true"} if made.is_replayed else {}
 
 
 def _page(key: Key) -> KeyPage:

@@ -89,6 +89,7 @@ ROUTES: tuple[Route, ...] = (
         MerchantState,
         roles=SELLERS,
         has_version=True,
+        takes_position=True,
     ),
     command_route("PATCH", "/v1/merchant", ConfigureMerchant, roles=ADMINS, has_version=True),
     _read(

@@ -14,6 +14,7 @@ from api.calls import Answer, Call
 from api.declaring import Criticality, Handler, Route, Work
 from api.roles import OPERATORS
 from contracts.errors import NotFoundError
+from contracts.limits import MerchantReference, StoredName
 from contracts.ownership import copy_named
 
 FORMATS = {
@@ -35,8 +36,8 @@ class ListQuery(msgspec.Struct, frozen=True, kw_only=True):
 class BreaksQuery(msgspec.Struct, frozen=True, kw_only=True):
     """Which breaks."""
 
-    pod: str | None = None
-    merchant_id: str | None = None
+    pod: StoredName | None = None
+    merchant_id: MerchantReference | None = None
     ended: bool = False
     """Also those that have ended."""
     limit: Annotated[int, msgspec.Meta(ge=1, le=LISTED_MAX)] = 100
@@ -132,15 +133,15 @@ def list_periods(call: Call) -> Answer:
 
 def get_certificate(call: Call) -> Answer:
     """Return the certificate of a closed month, byte for byte."""
-    return Answer(value=call.services.operations.certificate(call.path["period"]))
+    return Answer(value=call.services.operations.certificate(call.text("period")))
 
 
 def get_report(call: Call) -> Answer:
     """Return the file of a closed month's report, byte for byte as it was made at the closing."""
-    name, _, file_format = call.path["file"].partition(".")
+    name, _, file_format = call.text("file").partition(".")
     if not name or file_format not in FORMATS:
         raise NotFoundError(f"A report's file is named <report>.<format>, with one of {', '.join(FORMATS)}.")
-    content = call.services.operations.report_file(call.path["period"], name, file_format)
+    content = call.services.operations.report_file(call.text("period"), name, file_format)
     return Answer(value=content, media_type=FORMATS[file_format])
 
 

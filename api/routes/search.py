@@ -270,9 +270,11 @@ def _filters(query: SearchQuery) -> Filters:
         wanted = msgspec.json.decode(query.filters, type=dict[str, list[str]])
     except msgspec.MsgspecError as error:
         raise InputError(f"`filters` is no JSON object of lists of texts: {error}.") from None
-    brands: Sequence[str] = wanted.pop(BRAND_FACET, ())
+    brands = wanted.pop(BRAND_FACET, None)
+    if brands == []:
+        raise InputError(f"The filter {BRAND_FACET!r} names no value.")
     return Filters(
-        brands=brands,
+        brands=brands or (),
         attributes=wanted,
         price_micro_min=query.price_min_micro,
         price_micro_max=query.price_max_micro,
@@ -333,5 +335,6 @@ ROUTES: tuple[Route, ...] = (
         deadline_seconds=2.0,
         answer=Suggestions,
         query=SuggestionQuery,
+        takes_position=True,
     ),
 )

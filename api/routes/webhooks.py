@@ -6,7 +6,9 @@ belong here: sending (`derived/webhooks/`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
@@ -20,7 +22,7 @@ from api.routes.keys import NoBody
 from api.webhooks.shown import DeliveryStanding, Replayed, WebhookMessage
 from api.webhooks.store import OVERLAP, OVERLAP_MAX, Done, Endpoint, Wanted
 from contracts.errors import ConflictError, InputError
-from contracts.limits import Note, Title
+from contracts.limits import Note, Reference, StoredName, Title
 from contracts.webhooks import EVENT_TYPES, URL_CHARACTERS_MAX
 
 Address = Annotated[str, msgspec.Meta(min_length=1, max_length=URL_CHARACTERS_MAX)]
@@ -82,7 +84,7 @@ class ReplayBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     is_preview: bool = True
     """Only say what would be told."""
-    pod: Annotated[str, msgspec.Meta(max_length=100)] | None = None
+    pod: StoredName | None = None
     from_cut: Annotated[int, msgspec.Meta(ge=1, le=2**62)] | None = None
     from_time: datetime | None = None
 
@@ -90,7 +92,7 @@ class ReplayBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class SkipBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which message is skipped, and why."""
 
-    event_id: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
+    event_id: Reference
     """Its Webhook-Id; of a parked endpoint `parked_because` names it."""
     reason: Note
     """Kept with the message, and shown in the standing."""
@@ -164,20 +166,21 @@ def resume_endpoint(call: Call) -> Answer:
 def replay_events(call: Call) -> Answer:
     """Tell events again from a cut or a time on. By default this only says what it would tell.
 
-    Each message has the Webhook-Id that it had before. Repeating the request tells them once more.
+    Each message has the Webhook-Id that it had before. A request under a new Idempotency-Key tells them once more.
     """
     body: ReplayBody = call.body
     if (body.from_cut is None) == (body.from_time is None) or (body.pod is None) != (body.from_cut is None):
         raise InputError("Name either a time, or a pod and a cut.")
     endpoint = call.services.webhooks.find(call.merchant_id, call.text("endpoint_id"))
-    done = call.services.operations.webhook_replay(
+    replay = partial(
+        call.services.operations.webhook_replay,
         endpoint.endpoint_id,
         pod=body.pod,
         from_cut=body.from_cut,
         from_time=body.from_time,
         is_preview=body.is_preview,
     )
-    return Answer(value=msgspec.convert(done, Replayed))
+    return _once(call, "replay", endpoint, replay, Replayed)
 
 
 def skip_message(call: Call) -> Answer:
@@ -188,14 +191,15 @@ def skip_message(call: Call) -> Answer:
     """
     body: SkipBody = call.body
     endpoint = call.services.webhooks.find(call.merchant_id, call.text("endpoint_id"))
-    done = call.services.operations.webhook_skip(
+    skip = partial(
+        call.services.operations.webhook_skip,
         endpoint.endpoint_id,
         body.event_id,
         by=f"key {call.caller.key_id}" if call.caller else "",
         reason=body.reason,
         is_preview=body.is_preview,
     )
-    return Answer(value=msgspec.convert(done, WebhookMessage))
+    return _once(call, "skip", endpoint, skip, WebhookMessage)
 
 
 def get_standing(call: Call) -> Answer:
@@ -204,6 +208,13 @@ def get_standing(call: Call) -> Answer:
     return Answer(
         value=msgspec.convert(call.services.operations.webhook_standing(endpoint.endpoint_id), DeliveryStanding)
     )
+
+
+def _once(call: Call, do: str, endpoint: Endpoint, work: Callable[[], dict[str, Any]], kind: type[Any]) -> Answer:
+    """Do what a request asks of an endpoint's messages, once per Idempotency-Key."""
+    asked = {"do": do, "of": endpoint.endpoint_id, **msgspec.to_builtins(call.body)}
+    done, is_replayed = call.services.webhooks.once(call.merchant_id, call.idempotency_key, asked, work)
+    return Answer(value=msgspec.convert(done, kind), headers={REPLAYED: "true"} if is_replayed else {})
 
 
 def _page(found: Endpoint) -> WebhookEndpoint:

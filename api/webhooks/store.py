@@ -24,6 +24,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from contracts.clock import Clock, utc_now
 from contracts.errors import (
+    CommandUnderWayError,
     ConflictError,
     IdempotencyConflictError,
     InputError,
@@ -71,10 +72,14 @@ update webhooks.deliveries set first_failed_at = null, next_attempt_at = null
 where endpoint_id = %s and state = 'waiting' and first_failed_at is not null
 """
 _ALONE = "select pg_advisory_xact_lock(hashtext('webhooks.endpoints'), hashtext(%s))"
-_KNOWN = "select asked, answer from webhooks.requests where merchant_id = %s and idempotency_key = %s"
+_KNOWN = "select asked, answer, made_at from webhooks.requests where merchant_id = %s and idempotency_key = %s"
 _REMEMBER = """
 insert into webhooks.requests (merchant_id, idempotency_key, asked, answer, made_at) values (%s, %s, %s, %s, %s)
+on conflict (merchant_id, idempotency_key) do update set answer = excluded.answer, made_at = excluded.made_at
 """
+_FORGET = "delete from webhooks.requests where merchant_id = %s and idempotency_key = %s"
+UNDER_WAY = timedelta(minutes=2)
+"""So long a request that has no answer yet counts as under way; its process has died if it has none by then."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,6 +237,33 @@ class EndpointStore:
 
         return self._once(merchant_id, idempotency_key, {"do": "resume", "of": endpoint_id}, do)
 
+    def once(
+        self, merchant_id: str, key: str, asked: dict[str, Any], do: Callable[[], dict[str, Any]]
+    ) -> tuple[dict[str, Any], bool]:
+        """Do what takes a while and has transactions of its own, unless a request with the same key did.
+
+        Returns its answer, and whether that is a stored one. CommandUnderWayError while the other request runs.
+        """
+        with self._connect() as connection, connection.transaction():
+            connection.execute(_ALONE, [merchant_id])
+            row = connection.execute(_KNOWN, (merchant_id, key)).fetchone()
+            if row is not None:
+                _require_same(key, row[0], asked)
+                if row[1] is not None:
+                    return row[1], True
+                if self.clock() - row[2] < UNDER_WAY:
+                    raise CommandUnderWayError(f"A request with idempotency key {key!r} is under way; try again.")
+            connection.execute(_REMEMBER, (merchant_id, key, Jsonb(asked), Jsonb(None), self.clock()))
+        try:
+            answer: dict[str, Any] = msgspec.to_builtins(do())
+        except BaseException:
+            with self._connect() as connection:
+                connection.execute(_FORGET, (merchant_id, key))
+            raise
+        with self._connect() as connection:
+            connection.execute(_REMEMBER, (merchant_id, key, Jsonb(asked), Jsonb(answer), self.clock()))
+        return answer, False
+
     def _checked(self, wanted: Wanted) -> tuple[list[str] | None, str | None]:
         """Return (types, address) of what is wanted; InputError when one of its values is wrong."""
         if wanted.url is not None and (problem := url_problem(wanted.url, self.open_hosts)):
@@ -260,11 +292,7 @@ class EndpointStore:
             connection.execute(_ALONE, [merchant_id])
             row = connection.execute(_KNOWN, (merchant_id, key)).fetchone()
             if row is not None:
-                differing = sorted(name for name in {*row[0], *asked} if row[0].get(name) != asked.get(name))
-                if differing:
-                    raise IdempotencyConflictError(
-                        f"Idempotency key {key!r} was used for another request; use a new one.", fields=differing
-                    )
+                _require_same(key, row[0], asked)
                 return Done(endpoint=msgspec.convert(row[1], Endpoint), is_replayed=True)
             endpoint_id = do(connection)
             # The removed one as well: it is the answer.
@@ -282,6 +310,15 @@ class EndpointStore:
         except (psycopg.OperationalError, PoolTimeout) as error:
             reason = str(error).strip().partition("\n")[0]
             raise StackError(f"The endpoints in the control database cannot be reached: {reason}") from None
+
+
+def _require_same(key: str, before: dict[str, Any], asked: dict[str, Any]) -> None:
+    """Raise IdempotencyConflictError unless the request that is known under the key had asked for the same."""
+    differing = sorted(name for name in {*before, *asked} if before.get(name) != asked.get(name))
+    if differing:
+        raise IdempotencyConflictError(
+            f"Idempotency key {key!r} was used for another request; use a new one.", fields=differing
+        )
 
 
 def _asked(wanted: Wanted) -> dict[str, Any]:

@@ -101,7 +101,7 @@ def rotate(
 def revoke(key_id: KeyId, as_json: AsJson = False) -> None:
     """Let a key open nothing any more, within a second."""
     with _store() as store:
-        key = store.revoke(key_id)
+        key = store.revoke(key_id).key
     if as_json:
         print_json(_json(key))
     else:

@@ -147,7 +147,7 @@ def answer(seen: Seen, question: Question, others: Sequence[Seen] = ()) -> Answe
             if (hit := _hit(share.seen.searcher, address, score if is_scored else None, words, language)) is not None
         ],
         total=total,
-        facets=_facets(asked, question.facets),
+        facets=_facets(asked, list(dict.fromkeys(question.facets))),
         corrections=corrections,
         is_relaxed=is_relaxed,
         pod=seen.pod,

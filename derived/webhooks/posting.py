@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import Self
 from urllib.parse import SplitResult, urlsplit
@@ -78,7 +79,9 @@ class Poster:
         """Open the connections' pool."""
         # A kept connection would be shared by all names of its address, though it was made for one of them.
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
-        self._client = httpx.AsyncClient(trust_env=False, timeout=self.timeout_seconds, limits=limits)
+        # Nor is a cookie kept: it would go to whatever other merchant's endpoint has the same address.
+        cookies = CookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
+        self._client = httpx.AsyncClient(trust_env=False, timeout=self.timeout_seconds, limits=limits, cookies=cookies)
         self._lookups = ThreadPoolExecutor(LOOKUPS_AT_ONCE, thread_name_prefix="webhook-names")
         return self
 

@@ -14,14 +14,17 @@ Belongs here: these requests. Does not belong here: the stores (`valkey_carts.py
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
+import msgspec
+
 from contracts.carts import CART_AGE_DAYS, DEVICE_ID, CartKey
 from contracts.clock import Clock, utc_now
-from contracts.errors import CartUnavailableError, ConflictError
+from contracts.errors import CartUnavailableError, ConflictError, IdempotencyConflictError
 from contracts.limits import QUANTITY, QUANTITY_OR_NONE, SKU, STORED_NAME, UUID
 from oltp.carts.actors import actor_of
 from oltp.carts.durable_carts import DurableCarts, PodAwayError
@@ -48,6 +51,35 @@ class CartView:
     cart: Cart
     is_complete: bool = True
     """False: its pod is away, and what only the pod has is not in it yet."""
+    is_replayed: bool = False
+    """Whether an earlier request with the same key has made the change; the cart is as it is now."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """A change, and the key of its request; an empty key: it is not known again."""
+
+    request_key: str
+    fields: Mapping[str, object]
+
+    @property
+    def text(self) -> str:
+        """What is kept of it: a short hash of each field."""
+        hashes = {
+            name: hashlib.blake2b(msgspec.json.encode(value, order="sorted"), digest_size=8).hexdigest()
+            for name, value in self.fields.items()
+        }
+        return msgspec.json.encode(hashes).decode()
+
+    def require_same(self, known: str) -> None:
+        """Raise IdempotencyConflictError unless the request that is known under the key had asked for the same."""
+        before, now = (msgspec.json.decode(text or "{}", type=dict[str, str]) for text in (known, self.text))
+        differing = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+        if differing and before:
+            raise IdempotencyConflictError(
+                f"Idempotency key {self.request_key!r} was used for another change of this cart; use a new one.",
+                fields=differing,
+            )
 
 
 @dataclass(kw_only=True)
@@ -90,8 +122,12 @@ class Carts:
         check_value("sku", sku, SKU)
         check_value("quantity", quantity, QUANTITY)
         at_ms = self._now_ms()
+        fields = {"do": "add", "device_id": device_id, "sku": sku, "quantity": quantity}
         return self._change(
-            key, device_id, lambda cart, actor: carts.add(cart, actor, sku, quantity, at_ms), request_key
+            key,
+            device_id,
+            lambda cart, actor: carts.add(cart, actor, sku, quantity, at_ms),
+            _Asked(request_key=request_key, fields=fields),
         )
 
     def remove(
@@ -118,20 +154,26 @@ class Carts:
         def step(cart: Cart, actor: str) -> Cart:
             return carts.set_quantity(cart, actor, sku, quantity, cart.seen if seen is None else seen, at_ms)
 
-        return self._change(key, device_id, step, request_key)
+        fields = {"do": "set", "device_id": device_id, "sku": sku, "quantity": quantity, "seen": seen}
+        return self._change(key, device_id, step, _Asked(request_key=request_key, fields=fields))
 
-    def sign_in(self, anonymous: CartKey, known: CartKey) -> CartView:
+    def sign_in(self, anonymous: CartKey, known: CartKey, *, request_key: str = "") -> CartView:
         """Merge a visitor's anonymous cart into the customer's cart. Repeated, it changes nothing.
 
         While the pod is away, only what Valkey has is merged. The anonymous cart stays, and expires: a device that does
         not know of the sign-in may still change it, and the next sign-in merges that.
         """
         theirs = self.view(anonymous).cart
-        return self._change(known, "", lambda cart, _: within_limits(carts.merge(cart, theirs)))
+        return self._change(
+            known,
+            "",
+            lambda cart, _: within_limits(carts.merge(cart, theirs)),
+            _Asked(request_key=request_key, fields={"do": "merge", "from_cart_id": anonymous.cart_id}),
+        )
 
     def merge(self, key: CartKey, other: Cart) -> CartView:
         """Merge a state of the same cart that comes from elsewhere, as an order's or a repair's."""
-        return self._change(key, "", lambda cart, _: carts.merge(cart, other))
+        return self._change(key, "", lambda cart, _: carts.merge(cart, other), _Asked(request_key="", fields={}))
 
     def write_through(self, key: CartKey) -> None:
         """Write what Valkey has of a cart to its pod now. Raises PodAwayError; does nothing while Valkey is away."""
@@ -142,33 +184,41 @@ class Carts:
             if held.is_held and not self._is_expired(held.cart):
                 self._durable(key).write({key: held.cart})
 
-    def _change(self, key: CartKey, device_id: str, step: Step, request_key: str = "") -> CartView:
+    def _change(self, key: CartKey, device_id: str, step: Step, asked: _Asked) -> CartView:
         check_value("cart_id", key.cart_id, UUID)
         if device_id:
             check_value("device_id", device_id, DEVICE_ID)
         for _ in range(ATTEMPTS_MAX):
             try:
-                held, is_complete = self._opened(key)
+                held, is_complete = self._opened(key, asked.request_key)
             except ServerAwayError as error:
                 return self._change_in_pod(key, device_id, step, error)
+            if held.asked is not None:
+                # Before the change is tried: what was added once may not fit a second time.
+                asked.require_same(held.asked)
+                return CartView(cart=held.cart, is_complete=is_complete, is_replayed=True)
             changed = step(held.cart, actor_of(device_id, held.incarnation))
-            if changed == held.cart:
-                return CartView(cart=changed, is_complete=is_complete)
             try:
-                self.valkey.store(held, changed, pod=self.pod_of(key.merchant_id).pod, request_key=request_key)
-            except ChangedError:
+                self._store(held, changed, asked)
+            except (ChangedError, RepeatedError):
                 continue
-            except RepeatedError:
-                return self.view(key)
             return CartView(cart=changed, is_complete=is_complete)
         raise ConflictError("Others change this cart at the same time; try again.")
 
-    def _opened(self, key: CartKey) -> tuple[HeldCart, bool]:
+    def _store(self, held: HeldCart, changed: Cart, asked: _Asked) -> None:
+        if changed != held.cart:
+            pod, text = self.pod_of(held.key.merchant_id).pod, asked.text if asked.request_key else ""
+            self.valkey.store(held, changed, pod=pod, request_key=asked.request_key, asked=text)
+        elif asked.request_key:
+            with suppress(CartUnavailableError):  # nothing was to be changed, so a repeated request changes nothing
+                self.valkey.remember(held.key, asked.request_key, asked.text)
+
+    def _opened(self, key: CartKey, request_key: str = "") -> tuple[HeldCart, bool]:
         """Return Valkey's cart, or the pod's if Valkey has none, and whether both were asked that had to be."""
         if self._away.has(_VALKEY):
             raise ServerAwayError("The server of carts was away a moment ago.")
         try:
-            held = self.valkey.open(key)
+            held = self.valkey.open(key, request_key=request_key)
         except ServerAwayError:
             self._away.note(_VALKEY)
             raise

@@ -46,14 +46,15 @@ _OPEN = (
     _RUN
     + """
 local held = server.call('HMGET', KEYS[1], 'token', 'state', 'incarnation')
+local asked = KEYS[3] ~= '' and server.call('GET', KEYS[3])
 if not held[1] then
     local token = run .. ':' .. server.call('INCR', KEYS[2])
     server.call('HSET', KEYS[1], 'token', token)
     server.call('PEXPIRE', KEYS[1], ARGV[1])
-    return {run, token, false, false}
+    return {run, token, false, false, asked}
 end
 if held[2] then server.call('PEXPIRE', KEYS[1], ARGV[2], 'XX') end
-return {run, held[1], held[2], held[3]}
+return {run, held[1], held[2], held[3], asked}
 """
 )
 
@@ -73,7 +74,7 @@ end
 local new_token = run .. ':' .. server.call('INCR', KEYS[2])
 server.call('HSET', KEYS[1], 'token', new_token, 'state', state, 'incarnation', incarnation)
 if is_waiting then server.call('PERSIST', KEYS[1]) else server.call('PEXPIRE', KEYS[1], ARGV[7]) end
-if KEYS[4] ~= '' then server.call('SET', KEYS[4], '', 'PX', ARGV[8]) end
+if KEYS[4] ~= '' then server.call('SET', KEYS[4], ARGV[9], 'PX', ARGV[8]) end
 return new_token
 """
 )
@@ -128,6 +129,8 @@ class HeldCart:
     incarnation: str
     is_held: bool
     """Whether the server has a state of it; if not, its pod may have one."""
+    asked: str | None = None
+    """What the request with the key that was named had asked for; None: there was none, or it is forgotten."""
 
     def begun_anew(self) -> HeldCart:
         """Return it empty, because its state has expired; events of it get new names."""
@@ -165,9 +168,10 @@ class ValkeyCarts:
         self._drop_opening = server.script(_DROP_OPENING)
         self._queue = server.script(_QUEUE)
 
-    def open(self, key: CartKey) -> HeldCart:
+    def open(self, key: CartKey, *, request_key: str = "") -> HeldCart:
         """Return a cart and what a change of it must name. CartUnreadableError when its state cannot be read."""
-        run, token, state, incarnation = self._open([KEY + key.text, TOKENS], [OPENING_MS, IDLE_MS])
+        keys = [KEY + key.text, TOKENS, _done(key, request_key)]
+        run, token, state, incarnation, asked = self._open(keys, [OPENING_MS, IDLE_MS])
         is_same_run = token.startswith(run + b":")
         return HeldCart(
             key=key,
@@ -176,20 +180,34 @@ class ValkeyCarts:
             cart=EMPTY if state is None else decoded(state),
             incarnation=incarnation.decode() if incarnation and is_same_run else new_incarnation(),
             is_held=state is not None,
+            asked=None if asked is None else asked.decode(),
         )
 
-    def store(self, held: HeldCart, cart: Cart, *, pod: str, request_key: str = "", is_settled: bool = False) -> None:
+    @told_errors
+    def remember(self, key: CartKey, request_key: str, asked: str) -> None:
+        """Know a request by its key that had nothing to change."""
+        self._client.set(_done(key, request_key), asked, px=REQUEST_MS, nx=True)
+
+    def store(
+        self,
+        held: HeldCart,
+        cart: Cart,
+        *,
+        pod: str,
+        request_key: str = "",
+        asked: str = "",
+        is_settled: bool = False,
+    ) -> None:
         """Store the next state of a cart that was read as `held`, and queue it for its pod's writer.
 
-        `is_settled`: the pod has this state, so it need not be queued. Raises ChangedError, RepeatedError, and
-        CartUnavailableError when the queue is full.
+        `asked` is kept with `request_key`. `is_settled`: the pod has this state, so it need not be queued. Raises
+        ChangedError, RepeatedError, and CartUnavailableError when the queue is full.
         """
         text = held.key.text
-        done = f"{DONE}{text}:{request_key}" if request_key else ""
         queued_max = "" if is_settled else str(self._queued_max)
         outcome = self._store(
-            [KEY + text, TOKENS, QUEUE + pod, done],
-            [held.token, held.run, encoded(cart), held.incarnation, text, queued_max, IDLE_MS, REQUEST_MS],
+            [KEY + text, TOKENS, QUEUE + pod, _done(held.key, request_key)],
+            [held.token, held.run, encoded(cart), held.incarnation, text, queued_max, IDLE_MS, REQUEST_MS, asked],
         )
         if outcome == b"changed":
             raise ChangedError
@@ -276,3 +294,8 @@ class ValkeyCarts:
             for key in keys:
                 pipeline.hmget(KEY + key.text, ["token", "state"])
             return [(token, state) for token, state in pipeline.execute()]
+
+
+def _done(key: CartKey, request_key: str) -> str:
+    """Return where it is noted that a request was done; empty: the request has no key."""
+    return f"{DONE}{key.text}:{request_key}" if request_key else ""

@@ -34,23 +34,38 @@ def body_hash(command: Said) -> str:
 
 
 def field_hashes(command: Said) -> dict[str, str]:
-    """Return a short hash of each field that does not equal its default: it tells which fields differ."""
+    """Return a short hash of each field that does not equal its default: it tells which fields differ.
+
+    Fields of COMPARED_LATER always have one: a stored request without it is from before the field was compared.
+    """
+    said = {**{name: getattr(command, name) for name in _compared_later(command)}, **_said(command)}
     return {
         name: hashlib.blake2b(msgspec.json.encode(value, order="sorted"), digest_size=FIELD_HASH_BYTES).hexdigest()
-        for name, value in _said(command).items()
+        for name, value in said.items()
     }
 
 
 def differing_fields(stored: Mapping[str, str], command: Said) -> list[str]:
     """Return the names of the fields in which a command differs from the one whose hashes were stored."""
-    present = field_hashes(command)
+    unknown = _compared_later(command) - set(stored)
+    present = {name: value for name, value in field_hashes(command).items() if name not in unknown}
     return sorted(name for name in {*stored, *present} if stored.get(name) != present.get(name))
 
 
-def has_body(command: Said, stored: str) -> bool:
-    """Return whether `stored` is the hash of this command, in the present form or in the first form (with defaults)."""
+def has_body(command: Said, stored: str, hashes: Mapping[str, str] | None = None) -> bool:
+    """Return whether `stored` is the hash of this command, in the present form or in the first form (with defaults).
+
+    `hashes`: those of the fields, if they were stored. Fields that were not compared yet are left out.
+    """
+    unknown = set() if hashes is None else _compared_later(command) - set(hashes)
+    if unknown and isinstance(command, msgspec.Struct):
+        command = msgspec.structs.replace(command, **{n: d for n, d in _defaults(type(command)) if n in unknown})
     # The first hashes kept the fields in the order of their declaration.
     return stored == body_hash(command) or stored == _hash(command, msgspec.json.encode(_stated(command)))
+
+
+def _compared_later(command: Said) -> frozenset[str]:
+    return getattr(type(command), "COMPARED_LATER", frozenset())
 
 
 def _hash(command: Said, body: bytes) -> str:

@@ -25,6 +25,7 @@ from contracts.limits import (
     AmountOrNoneMinor,
     CustomerId,
     OrderNumber,
+    PaymentToken,
     Quantity,
     Source,
     StoredName,
@@ -52,10 +53,11 @@ class ConfirmedLine(msgspec.Struct, frozen=True, kw_only=True):
 class CheckOutCart(Command[OrderState], frozen=True, kw_only=True):
     """Order what is in a cart, at the prices and for the total that the shopper has confirmed.
 
-    `payment_method` is only compared: a repeated key must name the same one.
+    `payment_method`, `payment_token` and `gift_card_id` are only compared: a repeated key must name the same ones.
     """
 
-    ADDED_LATER: ClassVar[frozenset[str]] = frozenset({"payment_method"})
+    COMPARED_LATER: ClassVar[frozenset[str]] = frozenset({"payment_token", "gift_card_id"})
+    ADDED_LATER: ClassVar[frozenset[str]] = frozenset({"payment_method", *COMPARED_LATER})
 
     cart_id: Uuid
     number: CartNumber
@@ -67,6 +69,8 @@ class CheckOutCart(Command[OrderState], frozen=True, kw_only=True):
     source: Source = "storefront"
     order_id: Uuid | None = None
     payment_method: PaidBy | None = None
+    payment_token: PaymentToken | None = None
+    gift_card_id: Uuid | None = None
 
     def run(self, tx: CommandTransaction) -> OrderState:
         """Return the order. Raises CartChangedError, ConflictError when the cart is closed or empty, or a subclass."""

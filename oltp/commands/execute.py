@@ -106,6 +106,9 @@ class Command(msgspec.Struct, Generic[Answer], frozen=True, kw_only=True, forbid
 
     ADDED_LATER: ClassVar[frozenset[str]] = frozenset()
     """Fields (each with a default) that were added after body hashes were first stored (`body.py`)."""
+    COMPARED_LATER: ClassVar[frozenset[str]] = frozenset()
+    """Those of them that requests had already carried before, beside the command. Repeated after a deployment, such a
+    request is still the same."""
 
     merchant_id: MerchantReference
 
@@ -346,10 +349,11 @@ def find_answer(tx: CommandTransaction, command: Command[Answer]) -> Answer | No
     if row is None:
         raise errors.SerializationFailure("The idempotency key was removed at this moment.")
     command_name, stored_hash, response, hashes = row
-    if not has_body(command, stored_hash):
+    fields = msgspec.json.decode(hashes, type=dict[str, str]) if hashes else None
+    if not has_body(command, stored_hash, fields):
         raise IdempotencyConflictError(
             f"Idempotency key {tx.idempotency_key!r} was used for a {command_name} with another body; use a new key.",
-            fields=differing_fields(msgspec.json.decode(hashes), command) if hashes else (),
+            fields=differing_fields(fields, command) if fields else (),
         )
     if response is None:
         return None

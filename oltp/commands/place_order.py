@@ -28,6 +28,7 @@ from contracts.limits import (
     LineNumber,
     Note,
     OrderNumber,
+    PaymentToken,
     Quantity,
     Source,
     StoredName,
@@ -91,11 +92,13 @@ class PlaceOrder(Command[OrderState], frozen=True, kw_only=True):
 
     `shipping`: None charges the merchant's own fee; a list gives exactly these shipping lines (an empty list: none).
     `reservation_id`: take over this reservation, which must hold exactly the order's goods.
-    `payment_method`: how the same checkout pays it. The order is the same; a repeated key must name the same method.
+    `payment_method`, `payment_token`, `gift_card_id`: how the same checkout pays it. They are only compared: the
+    order is the same, and a repeated key must name the same ones.
     """
 
     IS_BATCHABLE: ClassVar[bool] = True
-    ADDED_LATER: ClassVar[frozenset[str]] = frozenset({"payment_method"})
+    COMPARED_LATER: ClassVar[frozenset[str]] = frozenset({"payment_token", "gift_card_id"})
+    ADDED_LATER: ClassVar[frozenset[str]] = frozenset({"payment_method", *COMPARED_LATER})
 
     order_number: OrderNumber
     customer_id: CustomerId | None
@@ -107,6 +110,8 @@ class PlaceOrder(Command[OrderState], frozen=True, kw_only=True):
     source: Source = "storefront"
     order_id: Uuid | None = None
     payment_method: PaidBy | None = None
+    payment_token: PaymentToken | None = None
+    gift_card_id: Uuid | None = None
 
     def foresee(self) -> tuple[bytes, Sequence[Any]]:
         """Return how to ask for the merchant and for what the lines sell."""

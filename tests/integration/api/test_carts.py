@@ -94,7 +94,7 @@ def test_a_cart_is_paid_by_a_bank_transfer_in_the_same_request(asked: Asked) -> 
     again = asked.ask("POST", path, key="transfer", json=by_transfer)
     assert again.json() == answer.json() and again.headers["idempotency-replayed"] == "true"
     other = asked.ask("POST", path, key="transfer", json=by_card)
-    assert other.status_code == 422 and other.json()["differing_fields"] == ["payment_method"]
+    assert other.status_code == 422 and other.json()["differing_fields"] == ["payment_method", "payment_token"]
 
 
 def test_what_has_changed_is_told_before_money_moves(asked: Asked) -> None:
@@ -129,6 +129,30 @@ def test_a_repeated_request_adds_once_and_a_repeated_merge_nothing(asked: Asked)
         assert units(answer.json()) == {"MUG": 2}
     for _ in range(2):
         assert units(change(asked, other, "merges", from_cart_id=one["cart_id"])) == {"MUG": 2}
+
+
+def test_a_key_stands_for_one_change_of_a_cart(asked: Asked) -> None:
+    one, other = begin(asked), begin(asked)
+    path = f"/v1/carts/{one['cart_id']}"
+    # Half of what a cart may hold of a SKU: a second time it would not fit.
+    added = {"device_id": one["device_id"], "sku": "MUG", "quantity": 6 * 10**8}
+    taken = {"device_id": one["device_id"], "sku": "NOT THERE", "quantity": 0}
+    merged = {"from_cart_id": other["cart_id"]}
+    for what, body in (("additions", added), ("quantities", taken), ("merges", merged)):
+        first, again = (asked.ask("POST", f"{path}/{what}", key=f"a-{what}", json=body) for _ in range(2))
+        assert (first.status_code, again.status_code) == (200, 200), again.text
+        assert "Idempotency-Replayed" not in first.headers and again.headers["Idempotency-Replayed"] == "true"
+        assert units(again.json()) == {"MUG": 6 * 10**8} and again.json()["seen"] == first.json()["seen"]
+    for what, key, body, differing in (
+        ("additions", "a-additions", {**added, "quantity": 1}, ["quantity"]),
+        ("additions", "a-additions", {**added, "sku": "PEN", "quantity": 1}, ["quantity", "sku"]),
+        ("quantities", "a-quantities", {**taken, "seen": "{}"}, ["seen"]),
+        ("merges", "a-merges", {"from_cart_id": begin(asked)["cart_id"]}, ["from_cart_id"]),
+        ("quantities", "a-additions", added, ["do", "seen"]),
+    ):
+        refused = asked.ask("POST", f"{path}/{what}", key=key, json=body)
+        assert (refused.status_code, refused.json()["differing_fields"]) == (422, differing)
+    assert units(asked.ask("GET", path).json()) == {"MUG": 6 * 10**8}
 
 
 def test_a_lost_session_means_to_sign_in_again_and_nothing_else(asked: Asked) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
+import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
 from api.declaring import Role
 from api.routes.checkouts import key_of, order_number_of
@@ -76,13 +78,12 @@ def test_a_key_pays_in_one_way_only(asked: Asked, other: dict[str, Any]) -> None
     first = checkout(asked, ("MUG", 1), key=key, **TRANSFER).json()
     answer = checkout(asked, ("MUG", 1), key=key, **other)
     assert (answer.status_code, answer.json()["type"]) == (422, "/problems/idempotency-conflict")
-    assert answer.json()["differing_fields"] == ["payment_method"]
+    assert answer.json()["differing_fields"] == sorted({"payment_method", *other})
     status = asked.ask("GET", f"/v1/orders/{first['order']['order_id']}/status").json()
     assert [payment["status"] for payment in status["payments"]] == ["pending"]
 
 
 def test_a_key_that_has_paid_does_not_say_that_nothing_was_paid(asked: Asked) -> None:
-    """Without a payment method the order's command does not tell bodies with and without a token apart."""
     key, token = str(uuid7()), {"payment_token": "tok_card"}
     first = checkout(asked, ("MUG", 1), key=key, **token)
     assert first.json()["payment"]["status"] == "authorized"
@@ -94,6 +95,34 @@ def test_a_key_that_has_paid_does_not_say_that_nothing_was_paid(asked: Asked) ->
     placed = checkout(asked, ("MUG", 1), key=unpaid)
     again = checkout(asked, ("MUG", 1), key=unpaid)
     assert (again.status_code, again.json()) == (201, placed.json()) and again.headers["idempotency-replayed"] == "true"
+
+
+CARD = {"payment_token": "tok_card"}
+GIFT = {"payment_method": "gift_card", "gift_card_id": str(uuid7())}
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "differing"),
+    [
+        (CARD, {}, "payment_token"),
+        ({}, CARD, "payment_token"),
+        (CARD, {"payment_token": "tok_other"}, "payment_token"),
+        # The first one cannot pay, so it has left no payment under the key.
+        (GIFT, {**GIFT, "gift_card_id": str(uuid7())}, "gift_card_id"),
+    ],
+)
+def test_a_key_pays_with_one_means_only(
+    asked: Asked, first: dict[str, Any], then: dict[str, Any], differing: str
+) -> None:
+    key = str(uuid7())
+    answer = checkout(asked, ("MUG", 1), key=key, **first)
+    path = f"/v1/orders/{answer.json()['order']['order_id']}/status"
+    before = asked.ask("GET", path).json()
+    refused = checkout(asked, ("MUG", 1), key=key, **then)
+    assert (refused.status_code, refused.json()["differing_fields"]) == (422, [differing])
+    assert asked.ask("GET", path).json() == before, "nothing was paid by another body"
+    again = checkout(asked, ("MUG", 1), key=key, **first)
+    assert again.json() == answer.json()
 
 
 def test_a_process_that_died_after_the_order_awaits_its_payment_at_the_next_attempt(asked: Asked) -> None:
@@ -201,3 +230,34 @@ def test_without_a_method_it_is_as_before(asked: Asked) -> None:
     )
     assert body_hash(command) == "044a97defab79a0143193e6d377992b529c95ac01cdb7bf7059e0fd4bbceb50f"
     assert "payment_method" not in field_hashes(command)
+
+
+@pytest.mark.parametrize(("body", "status"), [(CARD, "authorized"), ({}, None)])
+def test_a_checkout_from_before_its_token_was_compared_is_still_the_same(
+    asked: Asked, body: dict[str, Any], status: str | None
+) -> None:
+    key = str(uuid7())
+    first = checkout(asked, ("MUG", 1), key=key, **body)
+    order_key = f"checkout/{key_of(key)}/order"
+    command = PlaceOrder(
+        merchant_id=MERCHANT,
+        order_number=order_number_of(MERCHANT, key),
+        customer_id="c1",
+        location_id=LOCATION,
+        lines=[OrderLineInput(sku="MUG", quantity=1)],
+    )
+    names = PlaceOrder.COMPARED_LATER
+    hashes = {name: value for name, value in field_hashes(command).items() if name not in names}
+    (pod,) = asked.settings.pods
+    with psycopg.connect(pod.owner_dsn) as connection:
+        stored = connection.execute(
+            "update oltp.idempotency_keys set body_hash = %s, field_hashes = %s where idempotency_key = %s",
+            (body_hash(command), Jsonb(hashes), order_key),
+        )
+        assert stored.rowcount == 1
+    again = checkout(asked, ("MUG", 1), key=key, **body)
+    assert (again.status_code, again.json()) == (201, first.json()) and again.headers["idempotency-replayed"] == "true"
+    payment = again.json()["payment"]
+    assert (payment and payment["status"]) == status
+    other = checkout(asked, ("MUG", 2), key=key, **body)
+    assert (other.status_code, other.json()["differing_fields"]) == (422, ["lines"])

@@ -46,6 +46,47 @@ def test_keys_are_made_listed_rotated_and_revoked_by_command(settings: Settings,
         store.revoke(made["key_id"], merchant_id="another")
 
 
+def test_a_request_about_a_key_is_done_once_and_its_key_stands_for_nothing_else(asked: Asked) -> None:
+    def post(path: str, body: dict[str, Any], key: str) -> Any:
+        return asked.ask("POST", f"/v1/keys{path}", Role.ADMIN, key=key, json=body)
+
+    made = {"role": "storefront", "label": "till"}
+    first, second = (post("", made, f"make-{n}").json()["key"]["key_id"] for n in (1, 2))
+    rotated = post(f"/{first}/rotations", {"overlap_seconds": 0}, "once")
+    assert rotated.status_code == 201 and rotated.json()["text"]
+    # The first key is no longer valid; the answer was lost and is asked for again.
+    again = post(f"/{first}/rotations", {"overlap_seconds": 0}, "once")
+    assert (again.status_code, again.headers["Idempotency-Replayed"]) == (201, "true")
+    assert again.json() == {"key": rotated.json()["key"], "text": None}
+    for path, body, differing in (
+        (f"/{second}/rotations", {"overlap_seconds": 0}, ["of"]),
+        (f"/{first}/rotations", {"overlap_seconds": 1}, ["overlap_seconds"]),
+        ("", made, ["do", "label", "of", "overlap_seconds", "role"]),
+        (f"/{first}/revocations", {}, ["do", "overlap_seconds"]),
+    ):
+        other = post(path, body, "once")
+        assert (other.status_code, other.json()["differing_fields"]) == (422, differing)
+    revoked = post(f"/{second}/revocations", {}, "revoke")
+    assert revoked.json()["revoked_at"] and "Idempotency-Replayed" not in revoked.headers
+    again = post(f"/{second}/revocations", {}, "revoke")
+    assert again.json() == revoked.json() and again.headers["Idempotency-Replayed"] == "true"
+    listed = {key["key_id"]: key for key in asked.ask("GET", "/v1/keys", Role.ADMIN).json()["items"]}
+    assert listed[second]["expires_at"] is None, "nobody rotated it"
+
+
+def test_a_table_of_before_is_taken_over(settings: Settings) -> None:
+    migrate_keys(settings.control_dsn)
+    store = KeyStore(control_dsn=settings.control_dsn, pepper=b"pepper")
+    made = store.create(Role.ADMIN, "shop", "till").key
+    with psycopg.connect(settings.control_dsn) as connection:
+        connection.execute("alter table api.keys add column idempotency_key text")
+        connection.execute("update api.keys set idempotency_key = 'k' where key_id = %s", [made.key_id])
+    for _ in range(2):
+        migrate_keys(settings.control_dsn)
+    again = store.create(Role.ADMIN, "shop", "till", idempotency_key="k")
+    assert (again.key, again.text, again.is_replayed) == (made, None, True)
+
+
 def test_a_key_is_nowhere_in_the_database(settings: Settings) -> None:
     migrate_keys(settings.control_dsn)
     store = KeyStore(control_dsn=settings.control_dsn, pepper=b"pepper")

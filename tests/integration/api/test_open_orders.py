@@ -113,3 +113,16 @@ def test_pages_follow_each_other_and_without_oltp_the_view_alone_says_what_waits
 
     monkeypatch.setattr(asked.services.pods, "reading", away)
     assert {listed(asked)[one]["awaiting_payment"] for one in ids} == {True}
+
+
+def test_a_list_that_is_asked_with_a_position_holds_that_write_or_says_that_it_does_not(asked: Asked) -> None:
+    listed(asked)
+    body = {"lines": [{"sku": "MUG", "quantity": 1}], "location_id": LOCATION}
+    placed = asked.ask("POST", "/v1/checkouts", json=body)
+    order_id, position = placed.json()["order"]["order_id"], {"Tieout-Position": placed.headers["tieout-position"]}
+    late = asked.ask("GET", f"{OPEN}?limit=200", ADMIN, headers=position)
+    assert (late.status_code, late.json()["type"]) == (503, "/problems/propagation") and late.json()["retryable"]
+    assert order_id in listed(asked)
+    held = asked.ask("GET", f"{OPEN}?limit=200", ADMIN, headers=position)
+    assert held.status_code == 200 and order_id in held.text
+    assert asked.ask("GET", OPEN, ADMIN, headers={"Tieout-Position": "made up"}).status_code == 400

@@ -155,3 +155,10 @@ def test_what_is_unknown_here_is_kept_and_never_lost(signed: Asked) -> None:
     assert "another_field" in body
     other = signed.ask("POST", "/v1/provider/webhooks/another", role=None, content=b"{}")
     assert other.status_code == 401
+
+
+def test_a_body_that_is_no_text_is_refused_also_where_nobody_reads_it(signed: Asked) -> None:
+    one = {"id": "bytes", "type": "capture.failed", "merchant_id": MERCHANT, "created_at": "2026-01-01T00:00:00Z"}
+    body = msgspec.json.encode({**one, "further": "Q"}).replace(b"Q", b"\xff")
+    refused = send(signed, body)
+    assert refused.status_code == 400 and refused.json()["type"] == "/problems/unparsable-body"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import nullcontext
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from typer.testing import CliRunner
@@ -97,6 +98,75 @@ def test_the_document_is_openapi_3_1(asked: Asked) -> None:
 def test_a_body_that_is_too_large_is_refused(asked: Asked, size: int) -> None:
     problem = _is_problem(asked.ask("GET", "/v1/products", content=b"x" * size), 413, "body-too-large")
     assert problem["status"] == 413
+
+
+@pytest.mark.parametrize(
+    ("role", "path", "status"),
+    [
+        (Role.OPERATOR, "/v1/operator/breaks?pod=%00", 400),
+        (Role.OPERATOR, "/v1/operator/breaks?merchant_id=%00", 400),
+        (Role.OPERATOR, "/v1/operator/disputes?merchant_id=%00", 400),
+        (Role.OPERATOR, "/v1/operator/periods/%00/certificate", 404),
+        (Role.OPERATOR, "/v1/operator/periods/2011-04/reports/%00.csv", 404),
+        (Role.STOREFRONT, "/v1/customers/%00/account", 404),
+    ],
+)
+def test_a_question_that_no_store_can_hold_is_the_callers_mistake(
+    asked: Asked, role: Role, path: str, status: int
+) -> None:
+    assert asked.ask("GET", path, role).status_code == status
+
+
+@pytest.mark.parametrize("name", ["rotations", "revocations"])
+def test_a_key_that_no_store_can_hold_is_not_there(asked: Asked, name: str) -> None:
+    _is_problem(asked.ask("POST", f"/v1/keys/%00/{name}", Role.ADMIN, json={}), 404, "not-found")
+
+
+@pytest.mark.parametrize("customer_id", ["", "x" * 256, "a\x00b", "a\nb"])
+def test_nobody_signs_in_who_could_not_order(asked: Asked, customer_id: str) -> None:
+    headers = {"Tieout-Session": asked.ask("POST", "/v1/sessions").json()["token"]}
+    body = {"customer_id": customer_id}
+    _is_problem(asked.ask("POST", "/v1/sessions/current/sign-ins", headers=headers, json=body), 400, "input")
+    assert asked.ask("GET", "/v1/sessions/current", headers=headers).json()["customer_id"] is None
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("merges", {"from_cart_id": "no id"}),
+        ("merges", {"from_cart_id": "\x00"}),
+        ("additions", {"device_id": "", "sku": "MUG", "quantity": 1}),
+        ("quantities", {"device_id": "", "sku": "MUG", "quantity": 1}),
+    ],
+)
+def test_a_cart_takes_only_what_the_document_allows(asked: Asked, path: str, body: dict[str, Any]) -> None:
+    cart = f"/v1/carts/{asked.ask('POST', '/v1/sessions').json()['cart_id']}"
+    _is_problem(asked.ask("POST", f"{cart}/{path}", json=body), 400, "input")
+    assert asked.ask("GET", cart).json()["lines"] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [("skips", {"event_id": "\x00", "reason": "x"}), ("replays", {"pod": "\x00", "from_cut": 1})],
+)
+def test_no_message_has_an_id_that_no_store_can_hold(asked: Asked, path: str, body: dict[str, Any]) -> None:
+    made = {"url": "https://shop.example/hook", "event_types": ["order.placed"]}
+    endpoint = asked.ask("POST", "/v1/webhook-endpoints", Role.ADMIN, json=made).json()["endpoint"]
+    answer = asked.ask("POST", f"/v1/webhook-endpoints/{endpoint['endpoint_id']}/{path}", Role.ADMIN, json=body)
+    _is_problem(answer, 400, "input")
+
+
+@pytest.mark.parametrize("customer_id", ["web/42", "a/entitlements", "a/account/b", "50%/é?#"])
+def test_a_customer_has_whatever_id_its_merchant_gave(asked: Asked, customer_id: str) -> None:
+    path = f"/v1/customers/{quote(customer_id, safe='')}"
+    body = {"feature": "club", "level": 2, "grantor": "admin"}
+    granted = asked.ask("POST", f"{path}/entitlements/grants", Role.ADMIN, json=body)
+    assert (granted.status_code, granted.json().get("customer_id")) == (201, customer_id), granted.text
+    held = asked.ask("GET", f"{path}/entitlements").json()["entitlements"]
+    assert [one["customer_id"] for one in held] == [customer_id]
+    position = {"Tieout-Position": granted.headers["tieout-position"]}
+    account = asked.ask("GET", f"{path}/account", headers=position).json()
+    assert (account["customer_id"], account["levels"]) == (customer_id, {"club": 2})
 
 
 def test_an_operator_sees_how_everything_stands(asked: Asked) -> None:

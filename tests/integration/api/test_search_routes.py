@@ -241,3 +241,11 @@ def test_of_a_merchant_that_has_moved_every_index_is_asked(
     assert answer.json()["total"] == 3 and answer.headers["Tieout-Applied-Cut"].startswith("pod1:")
     typed = asked.ask("GET", "/v1/suggestions", params={"q": "lantern lef"})
     assert typed.json() == {"suggestions": ["lantern left"]}
+
+
+def test_a_facet_that_is_named_twice_counts_once_and_a_filter_names_a_value(asked: Asked, indexed: int) -> None:
+    once, twice = (search(asked, {"facets": facets}, role=Role.ADMIN).json() for facets in ("brand", "brand,brand"))
+    assert once["facets"]["brand"][0]["hits"] <= once["total"] and twice["facets"] == once["facets"]
+    for name in ("brand", "color"):
+        refused = search(asked, {"filters": json.dumps({name: []})})
+        assert refused.status_code == 400 and f"{name!r} names no value" in refused.json()["detail"]

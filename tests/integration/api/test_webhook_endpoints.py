@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 import pytest
 
 from api.declaring import Role
+from contracts.errors import CommandUnderWayError, StackError
 from contracts.webhooks import EVENT_TYPES
 from tests.integration.api.conftest import RIVAL, Asked
+from tests.integration.shop import MERCHANT
 
 PATH = "/v1/webhook-endpoints"
+NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
 HOOK = {"url": "https://shop.example/hook?token=very-secret", "event_types": ["order.placed", "refund.completed"]}
 
 
@@ -107,3 +112,52 @@ def test_how_far_an_endpoint_is_and_letting_it_go_on(
     # There is no lake here.
     assert gone.status_code == 503, gone.text
     assert "whsec_" not in caplog.text and "very-secret" not in caplog.text
+
+
+def test_a_replay_and_a_skip_are_done_once_per_key(asked: Asked, made: dict[str, Any]) -> None:
+    """What they do is tested where it is done; here each call of it counts."""
+    path, runs, fails = f"/{made['endpoint']['endpoint_id']}", [], [StackError("The lake does not answer.")]
+
+    def work(*named: str, **how: Any) -> dict[str, Any]:
+        if fails:
+            raise fails.pop()
+        runs.append((*named, how))
+        if len(named) == 1:
+            cuts = {"pod1": {"first_cut": how["from_cut"], "last_cut": 9}}
+            return {"is_preview": how["is_preview"], "cuts": cuts, "events": {"order.placed": 2}, "total": 2}
+        texts = dict.fromkeys(("pod", "event_type", "aggregate_type", "aggregate_id"), "x")
+        times = {"recorded_at": NOW, "skipped_at": NOW, "first_failed_at": None, "last_status": None}
+        why = {"skipped_by": how["by"], "skipped_because": how["reason"]}
+        return {**texts, **times, **why, "event_id": named[1], "state": "skipped", "cut": 1, "attempts": 3}
+
+    operations = replace(asked.services.operations, webhook_replay=work, webhook_skip=work)
+    # The services are frozen: what stands in for theirs goes with this test.
+    before = asked.services.operations
+    object.__setattr__(asked.services, "operations", operations)
+    try:
+        told = {"pod": "pod1", "from_cut": 3, "is_preview": False}
+        skipped = {"event_id": "e1", "reason": "refused for ever", "is_preview": False}
+        assert post(asked, f"{path}/replays", told, key="k").status_code == 503
+        for what, body, key, other in (
+            ("replays", told, "k", {"from_cut": 4}),
+            ("skips", skipped, "s", {"event_id": "e2"}),
+        ):
+            first, again = (post(asked, f"{path}/{what}", body, key=key) for _ in range(2))
+            assert first.status_code == 200 and "Idempotency-Replayed" not in first.headers, first.text
+            assert again.json() == first.json() and again.headers["Idempotency-Replayed"] == "true"
+            refused = post(asked, f"{path}/{what}", {**body, **other}, key=key)
+            assert (refused.status_code, refused.json()["differing_fields"]) == (422, list(other))
+        assert [run[1:2] for run in runs] == [runs[0][1:2], ("e1",)], "each ran once"
+        assert post(asked, f"{path}/replays", told).status_code == 200 and len(runs) == 3
+        under_way: list[int] = []
+
+        def while_running(*_: str, **__: Any) -> dict[str, Any]:
+            with pytest.raises(CommandUnderWayError):
+                asked.services.webhooks.once(MERCHANT, "u", {"do": "x"}, dict)
+            under_way.append(1)
+            return {}
+
+        assert asked.services.webhooks.once(MERCHANT, "u", {"do": "x"}, while_running) == ({}, False)
+        assert under_way == [1]
+    finally:
+        object.__setattr__(asked.services, "operations", before)

@@ -8,11 +8,13 @@ import threading
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
+import httpx
 import msgspec
 import pytest
 
+from api.app import build_app
 from api.bodies import DEPTH_MAX, parsed, require_json, require_shallow
 from api.commands import body_of
 from api.declaring import Criticality, Role, Route, Work
@@ -200,6 +202,31 @@ def test_a_deprecated_route_says_so_in_answers_and_in_the_document() -> None:
     operation = document([route])["paths"][route.path]["get"]
     assert operation["deprecated"] and "Sunset" in operation["responses"]["200"]["headers"]
     assert "Deprecation" not in _fixed_headers(ROUTES[0])
+
+
+def test_a_refusal_of_a_deprecated_route_says_so_too_and_nobody_keeps_it() -> None:
+    route = _route(
+        deprecated_at=datetime(2026, 1, 1, tzinfo=UTC),
+        sunset_at=datetime(2026, 7, 1, 12, tzinfo=UTC),
+        max_age_seconds=300,
+        handler=_refuse,
+    )
+    transport = httpx.ASGITransport(build_app(cast(Any, None), [route]), raise_app_exceptions=False)
+
+    async def ask() -> httpx.Response:
+        async with httpx.AsyncClient(transport=transport, base_url="http://tieout") as client:
+            return await client.get(route.path)
+
+    answer = asyncio.run(ask())
+    assert (answer.status_code, answer.headers["Content-Type"]) == (404, "application/problem+json")
+    assert (
+        answer.headers["Deprecation"] == "@1767225600" and answer.headers["Sunset"] == "Wed, 01 Jul 2026 12:00:00 GMT"
+    )
+    assert answer.headers["Cache-Control"] == "no-store"
+
+
+async def _refuse(_: Any) -> Any:
+    raise errors.NotFoundError("There is nothing here.")
 
 
 def test_every_route_declares_itself_once() -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import msgspec
 import pytest
@@ -121,3 +123,33 @@ def test_the_connection_goes_to_the_address_that_was_checked() -> None:
 def test_no_secret_is_in_a_text_of_its_holder() -> None:
     poster = Poster(master=b"very secret", open_hosts=(), timeout_seconds=2)
     assert "very secret" not in repr(poster)
+
+
+def test_what_one_endpoint_sets_as_a_cookie_no_other_one_gets() -> None:
+    """Two merchants' endpoints at one address, as behind one proxy."""
+    got: list[str | None] = []
+
+    class Endpoint(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            got.append(self.headers["Cookie"])
+            self.send_response(204)
+            self.send_header("Set-Cookie", f"session=of{self.path}; Path=/")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    async def post(port: int) -> list[bool]:
+        async with Poster(master=b"m", open_hosts=("127.0.0.1",), timeout_seconds=5) as poster:
+            dues = [Due(f"we_{name}", f"http://127.0.0.1:{port}/{name}", 1, None, "e1", 0) for name in ("a", "b", "a")]
+            return [(await poster.post(due, b"{}", NOW)).is_taken for due in dues]
+
+    with HTTPServer(("127.0.0.1", 0), Endpoint) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            assert asyncio.run(post(server.server_port)) == [True] * 3
+        finally:
+            server.shutdown()
+            thread.join()
+    assert got == [None] * 3
