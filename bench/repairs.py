@@ -1,6 +1,6 @@
 """Damages a system that `tieout up` has started, and only looks: when each was found, repaired, proven and told.
 
-    python -m bench.repairs [--only WORD] [--random N --seed S [--tables]] [--orders 250] [--large 500000] [--json]
+    python -m bench.repairs [--only WORD] [--from ROUND] [--random N --seed S [--tables]] [--large 500000] [--json]
 
 Nothing is launched: witnesses, the reconciler and the repairer find and repair while orders go on being placed. Without
 `--random` the rounds of the matrix are made one after the other; with it, N random values of any store are changed,
@@ -173,12 +173,13 @@ def _reason(breaks: Sequence[Break], seen: Times) -> str:
     return next((item.reason for item in breaks if item.reason), "") if seen.state != "proven" else ""
 
 
-def chosen_rounds(word: str | None) -> list[Round]:
-    """Return the rounds with only those cells whose store, damage or round contains the word."""
+def chosen_rounds(word: str | None, first: str | None = None) -> list[Round]:
+    """Return the rounds from `first` on, with only those cells whose store, damage or round contains the word."""
+    rounds = list(ROUNDS)[next((number for number, one in enumerate(ROUNDS) if one.name == first), 0) :]
     if word is None:
-        return list(ROUNDS)
+        return rounds
     chosen = []
-    for one in ROUNDS:
+    for one in rounds:
         cells = tuple(cell for cell in one.cells if word in f"{one.name} {cell.store}: {cell.damage}")
         if cells:
             chosen.append(replace(one, cells=cells))
@@ -189,6 +190,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Damage, look, print; return 0 when every damage came to what it must, 1 otherwise."""
     parser = argparse.ArgumentParser(prog="python -m bench.repairs", description=__doc__)
     parser.add_argument("--only", help="only rounds and damages whose name has this word; with --random: this store")
+    names = [one.name for one in ROUNDS]
+    parser.add_argument("--from", dest="first", choices=names, metavar="ROUND", help="begin with this round")
     parser.add_argument("--random", type=int, default=0, help="change this many random values instead of the matrix")
     parser.add_argument("--tables", action="store_true", help="with --random: only stores whose facts are rows")
     parser.add_argument("--seed", type=int, default=SEED, help=f"what the random values depend on (default {SEED})")
@@ -200,7 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     options = parser.parse_args(arguments)
     stores = [one for one in (TABLES if options.tables else (*TABLES, *SERVING)) if options.only in (None, one)]
-    rounds = [] if options.random else chosen_rounds(options.only)
+    rounds = [] if options.random else chosen_rounds(options.only, options.first)
     if not (stores if options.random else rounds):
         parser.error(f"no store or damage is called {options.only!r}")
     looked: list[Looked] = []
