@@ -177,27 +177,34 @@ class Relay:
             configure_registering(connection)
             connection.execute("set plan_cache_mode = force_custom_plan; set enable_seqscan = off")
             (take_lock or self._lock)(connection)
-            with OutboxReader(self._dsn, application_name=f"{name[:55]} reader") as reader:
-                session = RelaySession(
-                    pod=self.pod,
-                    connection=connection,
-                    reader=reader,
-                    log=self._log,
-                    shape=self._shape,
-                    registered_by=name,
-                    clock=self._clock,
-                    step=self._step,
-                )
-                if is_resuming:
-                    session.resume()
-                # Checked before anything is registered or published: an empty log does not show that the database was
-                # restored.
-                manifest = self._log.tail(self.pod, 1).manifest
-                check_same_history(connection, manifest, self.pod, self._cut_sources, is_proof_needed=True)
-                yield session
-            # Unlock explicitly: PostgreSQL notices a closed session a moment later, and the next relay tries the lock
-            # only once.
-            connection.execute("select pg_advisory_unlock_all()")
+            try:
+                yield from self._holding(connection, name, is_resuming=is_resuming)
+            finally:
+                # Unlock explicitly, also after an error: PostgreSQL notices a closed session a moment later, and the
+                # next relay tries the lock only once.
+                with suppress(psycopg.Error):
+                    connection.execute("select pg_advisory_unlock_all()")
+
+    def _holding(self, connection: psycopg.Connection[Any], name: str, *, is_resuming: bool) -> Iterator[RelaySession]:
+        """Yield the session of a connection that holds the lock."""
+        with OutboxReader(self._dsn, application_name=f"{name[:55]} reader") as reader:
+            session = RelaySession(
+                pod=self.pod,
+                connection=connection,
+                reader=reader,
+                log=self._log,
+                shape=self._shape,
+                registered_by=name,
+                clock=self._clock,
+                step=self._step,
+            )
+            if is_resuming:
+                session.resume()
+            # Checked before anything is registered or published: an empty log does not show that the database was
+            # restored.
+            manifest = self._log.tail(self.pod, 1).manifest
+            check_same_history(connection, manifest, self.pod, self._cut_sources, is_proof_needed=True)
+            yield session
 
     def _lock(self, connection: psycopg.Connection[Any]) -> None:
         row = connection.execute("select pg_try_advisory_lock(%s, %s)", RELAY_LOCK).fetchone()
