@@ -133,7 +133,7 @@ class CartStore:
 class CartSweep:
     """Where a comparison that looks at a part each time goes on. It begins anew at the end."""
 
-    most: int = 5_000
+    most: int = 500
     """How many carts of each side one comparison looks at."""
     last: tuple[str, str] = ("", _FIRST)
     """The last row of the pod: merchant and cart."""

@@ -29,7 +29,7 @@ from stack.composition.carts import cart_keepers
 from stack.looking.carts import waiting_of
 from stack.servers.valkey import EmbeddedValkey
 from stack.upkeep.asked import pairs_for
-from stack.upkeep.cart_keeping import compare_and_tell
+from stack.upkeep.cart_keeping import TOLD_AGAIN_SECONDS, CartRounds, compare_and_tell
 from stack.upkeep.cart_watch import CartWatch
 from tests.integration.carts_world import AGE_DAYS, CartsWorld, new_key
 from tests.integration.shop import Shop
@@ -229,14 +229,23 @@ def test_the_keeper_hands_what_differs_to_the_reconciler(
     with cart_keepers(settings) as (keeper,):
         keeper.writer.write_waiting()
         in_valkey(world, behind, carts.add(world.carts.view(behind).cart, "laptop~1", "PEN", 1, 2))
+        good = world.valkey.states([unreadable])[unreadable]
         world.server.client.hset(KEY + unreadable.text, "state", b"?")
-        compare_and_tell(keeper, CartSweep())
+        rounds = CartRounds()
+        compare_and_tell(keeper, rounds, 0.0)
         seen = sightings.waiting_sightings(settings.control_dsn)
         assert {(one.copy, one.aggregate_id) for one in seen} == {
             (CART.name, behind.cart_id),
             (CART.name, unreadable.cart_id),
         }
         assert {pairs_for(one) for one in seen} == {("oltp_cart",)}
+        # What stays different is told again after a while, and what is mended and comes again at once.
+        told = []
+        for now, is_mended in ((20.0, False), (TOLD_AGAIN_SECONDS, False), (320.0, True), (340.0, False)):
+            world.server.client.hset(KEY + unreadable.text, "state", good if is_mended else b"?")
+            compare_and_tell(keeper, rounds, now)
+            told.append(len(sightings.waiting_sightings(settings.control_dsn)))
+        assert told == [2, 4, 4, 5]
         assert quantities(keeper.durable.load(behind) or Cart()) == {"MUG": 1}, "only a repair merges"
         monkeypatch.setattr(stack_settings, "load_settings", lambda: settings)
         shown = CliRunner().invoke(app, ["carts", "--json"])
