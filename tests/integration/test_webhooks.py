@@ -29,7 +29,9 @@ from derived.webhooks.sending import run_sending
 from derived.webhooks.standing import stopped_endpoints
 from drills.damages.rounds import ROUNDS
 from reconcile.comparison_run import run_pairs
+from reconcile.copies import webhooks
 from reconcile.results import save_results
+from reconcile.sweep import SweepPlan
 from repair import ledger
 from repair.repair_run import repair_breaks
 from stack.composition.comparison import build_reconcile_context
@@ -180,6 +182,29 @@ def test_what_is_lost_or_forged_becomes_a_break_and_is_told_again(world: World) 
         world.receiver.wait(lambda: not world.counts(endpoint_id).get("waiting"))
     assert [one.message_id for one in world.receiver.taken[number:]] == [lost]
     assert world.compare().verdict is Verdict.CONSISTENT
+
+
+def test_few_notes_are_all_compared_with_what_changed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No witness sees who writes them; a part of them each time would find a loss after hours."""
+    world.register()
+    world.shops[0].refunded()
+    world.propagate()
+    cut = world.compare().cut or 0
+    world.query("delete from webhooks.deliveries where event_type = 'refund.completed' and pod = 'pod1'")
+    nothing = SweepPlan(since_cut=cut, parts=(), cut_parts=(), share=0.0)
+    real = build_reconcile_context(world.settings, lag_seconds_max=10)
+    context = replace(carrying(real, world.settings, COPIES), whole_orders_max=0)
+
+    def compared(plan: SweepPlan) -> PairResult:
+        (result,) = run_pairs(context, [PAIR], ["pod1"], plans={"pod1": plan})
+        return result
+
+    assert [one.kind for one in compared(nothing).sample] == [DifferenceClass.MISSING]
+    assert compared(replace(nothing, has_changes=False)).sample == (), "what a witness named is compared alone"
+    for name in ("WHOLE_NOTES_MAX", "WHOLE_EVENTS_MAX"):
+        with monkeypatch.context() as patch:
+            patch.setattr(webhooks, name, 1)
+            assert compared(nothing).sample == ()
 
 
 def test_every_damage_of_the_notes_is_found_and_mended(world: World) -> None:
