@@ -18,8 +18,9 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from api.declaring import Role
 from api.keys.forms import digest_of, new_key, readable
+from api.repeated import require_same
 from contracts.clock import Clock, utc_now
-from contracts.errors import ConflictError, IdempotencyConflictError, InputError, NotFoundError, StackError
+from contracts.errors import ConflictError, InputError, NotFoundError, StackError
 from contracts.limits import TITLE
 
 USES_WRITTEN_EVERY = timedelta(minutes=1)
@@ -231,12 +232,7 @@ class KeyStore:
                 values = (merchant_id, idempotency_key, Jsonb(asked), made.key.key_id, self.clock())
                 connection.execute(_REMEMBER, values)
                 return made
-            differing = sorted(name for name in {*row[0], *asked} if row[0].get(name) != asked.get(name))
-            if differing:
-                raise IdempotencyConflictError(
-                    f"Idempotency key {idempotency_key!r} was used for another request; use a new one.",
-                    fields=differing,
-                )
+            require_same(idempotency_key, row[0], asked)
             return Made(key=self._found(connection, row[1], merchant_id), text=None, is_replayed=True)
 
     def _made(self, connection: psycopg.Connection[Any], role: Role, merchant_id: str | None, label: str) -> Made:

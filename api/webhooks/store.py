@@ -22,11 +22,11 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 from psycopg_pool import ConnectionPool, PoolTimeout
 
+from api.repeated import require_same
 from contracts.clock import Clock, utc_now
 from contracts.errors import (
     CommandUnderWayError,
     ConflictError,
-    IdempotencyConflictError,
     InputError,
     NotFoundError,
     PreconditionError,
@@ -248,7 +248,7 @@ class EndpointStore:
             connection.execute(_ALONE, [merchant_id])
             row = connection.execute(_KNOWN, (merchant_id, key)).fetchone()
             if row is not None:
-                _require_same(key, row[0], asked)
+                require_same(key, row[0], asked)
                 if row[1] is not None:
                     return row[1], True
                 if self.clock() - row[2] < UNDER_WAY:
@@ -292,7 +292,7 @@ class EndpointStore:
             connection.execute(_ALONE, [merchant_id])
             row = connection.execute(_KNOWN, (merchant_id, key)).fetchone()
             if row is not None:
-                _require_same(key, row[0], asked)
+                require_same(key, row[0], asked)
                 return Done(endpoint=msgspec.convert(row[1], Endpoint), is_replayed=True)
             endpoint_id = do(connection)
             # The removed one as well: it is the answer.
@@ -310,15 +310,6 @@ class EndpointStore:
         except (psycopg.OperationalError, PoolTimeout) as error:
             reason = str(error).strip().partition("\n")[0]
             raise StackError(f"The endpoints in the control database cannot be reached: {reason}") from None
-
-
-def _require_same(key: str, before: dict[str, Any], asked: dict[str, Any]) -> None:
-    """Raise IdempotencyConflictError unless the request that is known under the key had asked for the same."""
-    differing = sorted(name for name in {*before, *asked} if before.get(name) != asked.get(name))
-    if differing:
-        raise IdempotencyConflictError(
-            f"Idempotency key {key!r} was used for another request; use a new one.", fields=differing
-        )
 
 
 def _asked(wanted: Wanted) -> dict[str, Any]:

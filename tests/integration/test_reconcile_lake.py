@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Any
@@ -57,6 +57,21 @@ def context(settings: Settings) -> ReconcileContext:
 def compared(context: ReconcileContext, *names: str) -> dict[str, PairResult]:
     """Return what comparing pairs in pod1 found, by pair."""
     return {result.pair: result for result in run_pairs(context, names or FAMILIES, ["pod1"])}
+
+
+def with_log(
+    context: ReconcileContext, change: Callable[[list[LoggedEntry], int], list[LoggedEntry]]
+) -> ReconcileContext:
+    """Return the context with another list of what the log has up to a cut."""
+    real = context.read_log
+    assert real is not None
+
+    @contextmanager
+    def changed(pod: str, cut: int) -> Iterator[list[LoggedEntry]]:
+        with real(pod, cut) as logged:
+            yield change(list(logged), cut)
+
+    return replace(context, read_log=changed)
 
 
 def damage_lake(settings: Settings, statement: str, values: list[object] | None = None) -> None:
@@ -174,20 +189,15 @@ def test_an_event_lost_in_the_middle_is_found(context: ReconcileContext, shops: 
 def test_a_log_that_says_something_else_is_found(context: ReconcileContext, shops: Shops, settings: Settings) -> None:
     assert compared(context, "log_manifests")["log_manifests"].verdict is Verdict.CONSISTENT
 
-    assert context.read_log is not None
-    real = context.read_log
+    def wrong_manifests(logged: list[LoggedEntry], _cut: int) -> list[LoggedEntry]:
+        first, second, *rest = logged
+        return [
+            replace(first, stated_events=first.stated_events + 1),
+            replace(second, stated_checksum="0" * 64),
+            *rest,
+        ]
 
-    @contextmanager
-    def wrong_manifests(pod: str, cut: int) -> Iterator[list[LoggedEntry]]:
-        with real(pod, cut) as logged:
-            first, second, *rest = logged
-            yield [
-                replace(first, stated_events=first.stated_events + 1),
-                replace(second, stated_checksum="0" * 64),
-                *rest,
-            ]
-
-    results = compared(replace(context, read_log=wrong_manifests), "outbox_log", "log_manifests")
+    results = compared(with_log(context, wrong_manifests), "outbox_log", "log_manifests")
     assert sorted((d.entity, tuple(c.column for c in d.columns)) for d in results["outbox_log"].sample) == [
         ("log_counts", ("events",)),
         ("log_entries", ("checksum",)),
@@ -237,16 +247,7 @@ def test_an_old_entry_in_doubt_is_read_back(
     context: ReconcileContext, shops: Shops, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shops[0].paid()
-    assert context.read_log is not None
-    real = context.read_log
-
-    @contextmanager
-    def first_is_altered(pod: str, cut: int) -> Iterator[list[LoggedEntry]]:
-        with real(pod, cut) as logged:
-            first, *rest = logged
-            yield [replace(first, stated_checksum="0" * 64), *rest]
-
-    altered = replace(context, read_log=first_is_altered)
+    altered = with_log(context, lambda logged, _: [replace(logged[0], stated_checksum="0" * 64), *logged[1:]])
     (item,) = compared(altered, "outbox_log")["outbox_log"].sample
     assert item.entity == "log_entries"
     shops[0].paid()
@@ -254,7 +255,7 @@ def test_an_old_entry_in_doubt_is_read_back(
     assert compared(altered, "outbox_log")["outbox_log"].sample == ()
     doubting = replace(altered, unended=lambda pair, pod, entity: [item.key] if entity == item.entity else [])
     assert [one.key for one in compared(doubting, "outbox_log")["outbox_log"].sample] == [item.key]
-    mended = replace(doubting, read_log=real)
+    mended = replace(doubting, read_log=context.read_log)
     assert compared(mended, "outbox_log")["outbox_log"].verdict is Verdict.CONSISTENT
 
 
@@ -293,18 +294,13 @@ def test_trimming_beside_a_comparison_makes_no_difference(
 ) -> None:
     assert compared(context, "log_manifests")["log_manifests"].verdict is Verdict.CONSISTENT
     shops[0].paid()
-    assert context.read_log is not None
-    real = context.read_log
 
-    @contextmanager
-    def trimmed_after_listing(pod: str, cut: int) -> Iterator[list[LoggedEntry]]:
-        with real(pod, cut) as logged:
-            listed = list(logged)
-            with closing(build_log(settings)) as log:
-                assert log.trim(pod, cut) > 0
-            yield listed
+    def trimmed_after_listing(logged: list[LoggedEntry], cut: int) -> list[LoggedEntry]:
+        with closing(build_log(settings)) as log:
+            assert log.trim("pod1", cut) > 0
+        return logged
 
-    result = compared(replace(context, read_log=trimmed_after_listing), "log_manifests")["log_manifests"]
+    result = compared(with_log(context, trimmed_after_listing), "log_manifests")["log_manifests"]
     assert result.verdict is Verdict.CONSISTENT, result.sample
 
 

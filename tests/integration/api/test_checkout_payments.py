@@ -27,6 +27,18 @@ def checkout(asked: Asked, *lines: tuple[str, int], key: str | None = None, **mo
     return asked.ask("POST", "/v1/checkouts", key=key, json=body)
 
 
+def order_of(key: str, line: tuple[str, int], **more: Any) -> PlaceOrder:
+    """Return the command of a checkout with one line."""
+    return PlaceOrder(
+        merchant_id=MERCHANT,
+        order_number=order_number_of(MERCHANT, key),
+        customer_id="c1",
+        location_id=LOCATION,
+        lines=[OrderLineInput(sku=line[0], quantity=line[1])],
+        **more,
+    )
+
+
 def gift_card(asked: Asked, amount_minor: int) -> str:
     body = {"amount_minor": amount_minor, "funding": "granted", "source": "admin", "reason": "thanks"}
     made = asked.ask("POST", "/v1/gift-cards", ADMIN, json=body)
@@ -127,14 +139,7 @@ def test_a_key_pays_with_one_means_only(
 
 def test_a_process_that_died_after_the_order_awaits_its_payment_at_the_next_attempt(asked: Asked) -> None:
     key = str(uuid7())
-    command = PlaceOrder(
-        merchant_id=MERCHANT,
-        order_number=order_number_of(MERCHANT, key),
-        customer_id="c1",
-        location_id=LOCATION,
-        lines=[OrderLineInput(sku="PIN", quantity=3)],
-        payment_method=PaidBy.BANK_TRANSFER,
-    )
+    command = order_of(key, ("PIN", 3), payment_method=PaidBy.BANK_TRANSFER)
     placed = asked.services.pods.execute(command, idempotency_key=f"checkout/{key_of(key)}/order").answer
     answer = checkout(asked, ("PIN", 3), key=key, **TRANSFER)
     assert answer.json()["order"]["order_id"] == placed.order_id
@@ -239,13 +244,7 @@ def test_a_checkout_from_before_its_token_was_compared_is_still_the_same(
     key = str(uuid7())
     first = checkout(asked, ("MUG", 1), key=key, **body)
     order_key = f"checkout/{key_of(key)}/order"
-    command = PlaceOrder(
-        merchant_id=MERCHANT,
-        order_number=order_number_of(MERCHANT, key),
-        customer_id="c1",
-        location_id=LOCATION,
-        lines=[OrderLineInput(sku="MUG", quantity=1)],
-    )
+    command = order_of(key, ("MUG", 1))
     names = PlaceOrder.COMPARED_LATER
     hashes = {name: value for name, value in field_hashes(command).items() if name not in names}
     (pod,) = asked.settings.pods
